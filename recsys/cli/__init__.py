@@ -1,0 +1,100 @@
+"""The command line: a table of contents and the one seam where errors become exit statuses.
+
+Commands live in modules of their own and are imported when called, so that `recsys --help` does not wait
+for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from recsys import __version__
+from recsys.errors import RecsysError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module under recsys.cli, one sentence)
+    "augment": ("augment", "Augmentation ops: list, run, explain, replay."),
+    "data": ("data", "Check a dataset, make a sample shop, fetch a public set."),
+    "doctor": ("doctor", "Say what is installed, which device will be used, what is missing."),
+    "evaluate": ("evaluate", "Score ranked lists against what users did afterwards."),
+    "features": ("features", "Apply, materialise or show the feature store."),
+    "recommend": ("recommend", "Write ranked lists for a file of users."),
+    "run": ("run", "Every stage, from two files to a promoted run."),
+    "serve": ("serve", "Answer recommendation requests over HTTP."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, for `--help`."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command itself; each module calls it `command`."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"recsys.cli.{COMMANDS[cmd_name][0]}")
+        command = module.command
+        if not isinstance(command, click.Command):
+            raise TypeError(f"recsys.cli.{COMMANDS[cmd_name][0]}.command is not a click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, sentence) for name, (_, sentence) in sorted(COMMANDS.items())])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="recsys")
+@click.option("-v", "--verbose", is_flag=True, help="Log what is being done, and tracebacks of failures.")
+def cli(verbose: bool) -> None:
+    """A recommender for shops whose histories are short and whose item texts are thin."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(name)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("matplotlib", "urllib3", "httpx", "onnxscript", "onnx_ir", "torch.onnx", "transformers"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 2 bad usage or input, 1 failure."""
+    verbose = bool(os.environ.get("RECSYS_TRACEBACK"))
+    try:
+        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except RecsysError as error:
+        if verbose:
+            raise
+        return _complain(str(error), error.exit_code)
+    except click.ClickException as error:
+        hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "recsys"
+        return _complain(f"{error.format_message()} (try '{hint} --help')", 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _complain("stopped", 1)
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    return 0
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"recsys: {' '.join(message.split())}", err=True)
+    return status
+
+
+def run() -> None:
+    """Entry point of the `recsys` script."""
+    sys.exit(main())

@@ -1,0 +1,297 @@
+"""Every setting, its default and its bounds, in one closed and frozen tree.
+
+A TOML file states only differences; `--set section.key=value` states one more. An unknown key is an
+error, never a silent default. The effective configuration and its hash go into the run's manifest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recsys.errors import ConfigError
+
+
+class Section(BaseModel):
+    """One table of the configuration: closed, frozen, every field with a sentence of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(Section):
+    """How the two files are read and what counts as a positive."""
+
+    event_weights: dict[str, float] = {
+        "purchase": 1.0, "cart": 0.6, "review": 1.0, "share": 0.5, "click": 0.4, "view": 0.2,
+    }  # fmt: skip
+    """Weight of a positive event in the training loss and in co-visitation; types not named weigh 1."""
+    max_text_chars: int = Field(2000, ge=16)
+    """Item text is cut here, after cleaning (the report counts it)."""
+    future_tolerance_days: float = Field(1.0, ge=0)
+    """Events later than now plus this are refused: their clock is wrong."""
+
+
+class FeaturesConfig(Section):
+    """What the feature store holds of a user."""
+
+    history_length: int = Field(50, ge=1, le=500)
+    """How many of the newest positive events the user view keeps as arrays."""
+    grain: Literal["auto", "second", "hour", "day"] = "auto"
+    """Moments are floored to this. `auto`: the finest at which no user has more than 400 moments."""
+    ttl_days: float = Field(3650.0, gt=0)
+    """Features older than this are stale: the answer is marked, since the store itself does not check."""
+
+
+class SplitConfig(Section):
+    """Temporal cuts inside the given events: fit < validation < report."""
+
+    validation: float = Field(0.1, gt=0, lt=0.5)
+    """Share of events that choose (early stopping, the fine-tuning gate, the ranker's labels)."""
+    report: float = Field(0.1, gt=0, lt=0.5)
+    """Share of the newest events that are looked at once, for the figures in the report."""
+
+
+class AugmentConfig(Section):
+    """The augmentation stage: the only table in which the arms of a comparison may differ."""
+
+    enabled: bool = True
+    """Off is the empty pipeline."""
+    policy: str = "standard"
+    """A preset's name, or a TOML file of ops."""
+    fusion: Literal["concatenate", "weight", "mix", "curriculum"] = "mix"
+    """How augmented rows meet the originals."""
+    max_expansion: float = Field(1.0, ge=0, le=10)
+    """Augmented rows per original row, at most."""
+    weight: float = Field(0.5, gt=0, le=1)
+    """Loss weight of an augmented row under `weight`."""
+    mix_probability: float = Field(0.5, ge=0, le=1)
+    """Chance, drawn anew each epoch, that a row is replaced by its augmented child under `mix`."""
+    clean_tail: float = Field(0.2, ge=0, le=1)
+    """Share of the last optimiser steps that see originals only."""
+
+
+class EncoderConfig(Section):
+    """The text encoder."""
+
+    name: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """A BERT-family model by hub name or by path; the default also comes packaged, for use without a hub."""
+    max_tokens: int = Field(64, ge=8, le=512)
+    """Longer item texts are cut."""
+    batch_tokens: int = Field(8192, ge=64)
+    """Padded tokens per batch: texts are sorted by length first."""
+    pooling: Literal["mean", "cls"] = "mean"
+    """How token states become one vector."""
+
+
+class ModelConfig(Section):
+    """The two towers."""
+
+    history_length: int = Field(20, ge=1, le=500)
+    """How many of the newest events the user tower reads."""
+    dim: int | None = Field(None, ge=8)
+    """Dimensions kept by whitening; None keeps all (128 where the catalogue is under twice the encoder's)."""
+    shrinkage: float = Field(10.0, ge=0)
+    """Kappa in n / (n + kappa), the share of an item's residual that its n events have earned."""
+    decay: float = Field(0.7, gt=0, le=1)
+    """Starting weight of each step back in the history; learned from there."""
+    temperature: float = Field(0.07, gt=0)
+    """Starting temperature of the softmax; learned from there."""
+
+
+class TrainConfig(Section):
+    """Fitting the towers over fixed text vectors."""
+
+    max_epochs: int = Field(12, ge=1)
+    """Passes over the training contexts at most; early stopping on validation ndcg@10 ends it before."""
+    patience: int = Field(2, ge=1)
+    """Epochs without a better validation figure before stopping."""
+    batch_size: int = Field(256, ge=1)
+    """Contexts per optimiser step, over all processes."""
+    accumulate: int = Field(1, ge=1)
+    """Micro-batches per optimiser step."""
+    num_negatives: int = Field(1500, ge=1)
+    """Uniform negatives per batch beside its positives; the full softmax where the catalogue is smaller."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak rate of AdamW."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled weight decay."""
+    warmup: float = Field(0.05, ge=0, le=1)
+    """Share of steps with a rising rate; it then falls by a cosine to a tenth."""
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    residual_dropout: float = Field(0.3, ge=0, lt=1)
+    """Chance that an item's residual is dropped for a step, so that text alone must do."""
+    checkpoint_steps: int = Field(200, ge=1)
+    """Optimiser steps between checkpoints."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 autocast for the encoder where the device computes in it, fp32 elsewhere."""
+
+
+class FinetuneConfig(Section):
+    """Fine-tuning BERT item-centrically; kept only when neither warm nor cold items lose on validation."""
+
+    enabled: bool = True
+    """Off keeps BERT frozen."""
+    layers: int = Field(2, ge=1)
+    """Top layers that learn; the ones below are frozen and their output is cached."""
+    steps: int = Field(60, ge=1)
+    """Optimiser steps."""
+    items_per_step: int = Field(768, ge=8)
+    """Distinct items encoded with gradients per step."""
+    contexts_per_step: int = Field(1024, ge=1)
+    """Contexts with targets among those items, per step."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak rate for the encoder's weights."""
+    drift_weight: float = Field(0.1, ge=0)
+    """Weight of the cosine distance between an item's new and un-tuned vector: it protects cold items."""
+    refresh_steps: int = Field(20, ge=1)
+    """Steps between refreshes of the vectors of items outside the batch."""
+
+
+class IndexConfig(Section):
+    """The FAISS index."""
+
+    kind: Literal["auto", "flat", "hnsw", "ivf"] = "auto"
+    """`auto`: exact up to `exact_limit` items, HNSW up to ten times that, IVF above."""
+    exact_limit: int = Field(50_000, ge=1)
+    """Largest catalogue searched exactly under `auto`."""
+    hnsw_links: int = Field(32, ge=4)
+    """M of HNSW."""
+    ef_search: int = Field(128, ge=8)
+    """Search breadth of HNSW."""
+    nprobe: int = Field(32, ge=1)
+    """Lists visited by IVF."""
+    min_recall: float = Field(0.9, ge=0, le=1)
+    """An approximate index under this recall@100 against exact search is refused and the exact one built."""
+
+
+class RetrieveConfig(Section):
+    """Which sources propose candidates, and how many each."""
+
+    two_tower: int = Field(200, ge=0)
+    """Nearest items to the user vector."""
+    covisitation: int = Field(100, ge=0)
+    """Items that followed or went with those of the history."""
+    repeats: int = Field(50, ge=0)
+    """The user's own items."""
+    trending: int = Field(50, ge=0)
+    """Popular items of the last 30 days."""
+
+
+class RankConfig(Section):
+    """The ranker over the candidates."""
+
+    enabled: bool = True
+    """Off ranks by match score alone."""
+    hidden: tuple[int, ...] = (64, 32)
+    """Hidden widths of the network."""
+    epochs: int = Field(10, ge=1)
+    """Passes over the ranking lists at most."""
+    learning_rate: float = Field(2e-3, gt=0)
+    """Rate of AdamW."""
+    max_users: int = Field(8000, ge=1)
+    """Users whose lists train the ranker, drawn at random when there are more."""
+
+
+class RunConfig(Section):
+    """What concerns the whole run."""
+
+    seed: int = Field(0, ge=0)
+    """Everything random derives from it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes CUDA where torch sees it."""
+    threads: int | None = Field(None, ge=1)
+    """Threads of torch, FAISS and ONNX Runtime; None takes what the machine has."""
+    refit: bool = True
+    """Fit once more on all events before export; off exports the model that was reported on."""
+
+
+class Config(Section):
+    """The whole tree; each field is one table of the TOML file."""
+
+    data: DataConfig = DataConfig()
+    features: FeaturesConfig = FeaturesConfig()
+    split: SplitConfig = SplitConfig()
+    augment: AugmentConfig = AugmentConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    index: IndexConfig = IndexConfig()
+    retrieve: RetrieveConfig = RetrieveConfig()
+    rank: RankConfig = RankConfig()
+    run: RunConfig = RunConfig()
+
+    def to_toml(self) -> str:
+        """The effective configuration as TOML; settings that are None (decide for me) are left out."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical form: two runs with one digest were asked for the same thing."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: Path | None = None, settings: Sequence[str] = ()) -> Config:
+    """Defaults, then the file, then `section.key=value` settings, in that order.
+
+    Raises:
+        ConfigError: the file is not TOML, a key is unknown, or a value is out of its bounds.
+    """
+    tree: dict[str, Any] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    for setting in settings:
+        _apply_setting(tree, setting)
+    return validate_config(tree, source=str(path) if path else "--set")
+
+
+def validate_config(tree: Mapping[str, Any], source: str) -> Config:
+    """A `Config` from plain values, with errors that name the setting."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: there is no setting '{name}'. {_known(first['loc'])}") from error
+        raise ConfigError(f"{source}: {name}: {first['msg']} (got {first['input']!r})") from error
+
+
+def _apply_setting(tree: dict[str, Any], setting: str) -> None:
+    name, separator, text = setting.partition("=")
+    parts = name.strip().split(".")
+    if not separator or len(parts) < 2 or not all(parts):
+        raise ConfigError(f"--set {setting}: expected section.key=value")
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # an unquoted word is a string: --set run.device=cpu
+    for part in parts[:-1]:
+        branch = tree.setdefault(part, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"--set {setting}: '{part}' is not a table")
+        tree = branch
+    tree[parts[-1]] = value
+
+
+def _known(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return ""
+        model = annotation
+    return "Known here: " + ", ".join(sorted(model.model_fields))
