@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,7 +171,7 @@ def concatenate(tables: Sequence[Contexts]) -> Contexts:
         sizes = [np.diff(getattr(table, name)) for table in tables]
         return np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
 
-    arrays = {
+    arrays: dict[str, Any] = {
         f.name: offsets(f.name)
         if f.name.endswith("_offsets")
         else np.concatenate([getattr(table, f.name) for table in tables])

@@ -54,6 +54,10 @@ class InputError(RecsysError):
         super().__init__(message)
 
 
+class UnknownItemError(InputError):
+    """An item id that the catalogue does not have."""
+
+
 class ConfigError(RecsysError):
     """A setting is unknown, out of range, or contradicts another."""
 

@@ -76,6 +76,11 @@ class Query:
     """None for a user nobody knows: the answer is then a flagged fallback."""
     exclude_seen: bool = False
     exclude: frozenset[str] = frozenset()
+    available_at: int | None = None
+    """Unix seconds at which an item must be for sale; None means at the moment.
+
+    Batch lists are made from data that ends before today, for use today.
+    """
     degraded: tuple[str, ...] = ()
     """What already went wrong on the way here (a store down, stale features); the answer repeats it."""
 

@@ -1,0 +1,170 @@
+"""The ranker: a small listwise network over `rank_features`, one number per candidate.
+
+Trained on candidates as retrieval really produced them, with labels from the time after everything the
+features know. Standardisation and clipping to the range seen in training are part of the graph, so that
+serving feeds raw features and a value never seen before cannot run away.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.config import RankConfig
+from recsys.randomness import derive, generator
+from recsys.types import Floats
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RankingLists:
+    """Candidates of many users, grouped: user i has rows `offsets[i]:offsets[i + 1]`."""
+
+    features: Floats
+    """(c, num_features)"""
+    labels: Floats
+    """(c,) 1 where the user took the item after the cut."""
+    novel: NDArray[np.bool_]
+    """(c,) The user had not had the item before: the list is also learned without its repeats."""
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+class Ranker(nn.Module):
+    """Linear part plus a small network on clipped, standardised features."""
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, num_features: int, hidden: tuple[int, ...]) -> None:
+        super().__init__()
+        for name in ("low", "high", "mean", "scale"):
+            self.register_buffer(name, torch.zeros(num_features))
+        widths = [num_features, *hidden]
+        layers: list[nn.Module] = []
+        for wide, narrow in itertools.pairwise(widths):
+            layers += [nn.Linear(wide, narrow), nn.ReLU(), nn.Dropout(0.1)]
+        self.network = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
+        self.linear = nn.Linear(num_features, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(n, num_features) to (n,)."""
+        clipped = torch.minimum(torch.maximum(features, self.low), self.high)
+        x = (clipped - self.mean) / self.scale
+        total: Tensor = self.linear(x) + self.network(x)
+        return total.squeeze(-1)
+
+
+def fit_ranker(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Ranker, dict[str, Any]]:
+    """Fit on most users, stop early on the rest, keep the best epoch.
+
+    Listwise softmax cross-entropy (Cao et al., ICML 2007), once over the whole list and once over its
+    novel part, since a shop asks for both.
+    """
+    useful = np.array([lists.labels[a:b].any() for a, b in _spans(lists)])
+    users = generator(seed, "ranker", "split").permutation(np.flatnonzero(useful))[: config.max_users]
+    if len(users) < 10:
+        raise ValueError(f"{len(users)} lists have a label; a ranker needs at least 10")
+    cut = max(1, int(len(users) * VALIDATION_SHARE))
+    held_out, fit = users[:cut], users[cut:]
+    torch.manual_seed(derive(seed, "ranker", "weights") % 2**63)
+    model = Ranker(lists.features.shape[1], config.hidden)
+    _standardise(model, lists, fit)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
+    best, best_epoch, state = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
+    history = []
+    for epoch in range(config.epochs):
+        model.train()
+        order = generator(seed, "ranker", "order", epoch).permutation(fit)
+        losses = []
+        for start in range(0, len(order), 32):
+            loss = _loss(model, lists, order[start : start + 32])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            losses.append(float(loss.detach()))
+        model.eval()
+        figures = {
+            "all": _ndcg(model, lists, held_out, novel=False),
+            "novel": _ndcg(model, lists, held_out, novel=True),
+        }
+        history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **figures})
+        if sum(figures.values()) > best:
+            best, best_epoch = sum(figures.values()), epoch + 1
+            state = {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(state)
+    model.eval()
+    return model, {
+        "lists": len(fit),
+        "held_out_lists": len(held_out),
+        "best_epoch": best_epoch,
+        "epochs": history,
+    }
+
+
+def _standardise(model: Ranker, lists: RankingLists, users: NDArray[np.int64]) -> None:
+    spans = _spans(lists)
+    rows = np.concatenate([np.arange(*spans[user]) for user in users])
+    seen = torch.from_numpy(np.ascontiguousarray(lists.features[rows]))
+    model.low.copy_(seen.amin(0))
+    model.high.copy_(seen.amax(0))
+    model.mean.copy_(seen.mean(0))
+    model.scale.copy_(seen.std(0).clamp_min(1e-3))
+
+
+def _loss(model: Ranker, lists: RankingLists, users: NDArray[np.int64]) -> Tensor:
+    spans = _spans(lists)
+    rows = np.concatenate([np.arange(*spans[user]) for user in users])
+    groups = torch.from_numpy(np.repeat(np.arange(len(users)), [spans[u][1] - spans[u][0] for u in users]))
+    scores = model(torch.from_numpy(lists.features[rows]))
+    labels = torch.from_numpy(lists.labels[rows])
+    novel = torch.from_numpy(lists.novel[rows])
+    everything = torch.ones_like(novel)
+    return _listwise(scores, labels, groups, everything, len(users)) + _listwise(
+        scores, labels, groups, novel, len(users)
+    )
+
+
+def _listwise(scores: Tensor, labels: Tensor, groups: Tensor, mask: Tensor, num: int) -> Tensor:
+    """Mean over lists of the cross-entropy between labels (spread evenly) and the list's softmax."""
+    masked = torch.where(mask, scores, torch.full_like(scores, -1e9))
+    peak = torch.full((num,), -1e9).scatter_reduce(0, groups, masked, "amax")
+    total = torch.zeros(num).scatter_add(0, groups, torch.exp(masked - peak[groups]) * mask)
+    log_share = masked - peak[groups] - torch.log(total[groups] + 1e-12)
+    positive = labels * mask
+    counts = torch.zeros(num).scatter_add(0, groups, positive)
+    per_list = torch.zeros(num).scatter_add(0, groups, -positive * log_share) / counts.clamp_min(1)
+    return per_list.sum() / (counts > 0).sum().clamp_min(1)
+
+
+def _ndcg(model: Ranker, lists: RankingLists, users: NDArray[np.int64], *, novel: bool, k: int = 10) -> float:
+    """Mean ndcg@10 over the candidates (the ideal knows the candidates' labels only)."""
+    spans, values = _spans(lists), []
+    discount = 1 / np.log2(np.arange(2, k + 2))
+    with torch.inference_mode():
+        for user in users:
+            rows = np.arange(*spans[user])
+            if novel:
+                rows = rows[lists.novel[rows]]
+            labels = lists.labels[rows]
+            if not labels.any():
+                continue
+            order = np.argsort(-model(torch.from_numpy(lists.features[rows])).numpy(), kind="stable")[:k]
+            hits = labels[order]
+            values.append((hits * discount[: len(hits)]).sum() / discount[: min(k, int(labels.sum()))].sum())
+    return float(np.mean(values)) if values else 0.0
+
+
+def _spans(lists: RankingLists) -> list[tuple[int, int]]:
+    return list(zip(lists.offsets[:-1].tolist(), lists.offsets[1:].tolist(), strict=True))

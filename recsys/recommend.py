@@ -1,0 +1,257 @@
+"""The one recommendation path: retrieve, exclude, score, rank. Evaluation, batch and HTTP all call it.
+
+It does no I/O: what it works over (encoder, index, sources, scorer, arrays) is handed to it by
+`recsys.loading` or by the pipeline. An answer is never empty and never made up: a user nobody knows gets
+the popular list, flagged as a fallback, and a list that runs short is filled from it, marked `popular`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.contexts import Vocabulary
+from recsys.errors import UnknownItemError
+from recsys.rank_features import SOURCES, Candidates, candidate_features
+from recsys.retrieve import Batch, OwnedRows, Proposals, Source
+from recsys.types import (
+    EncodedHistory,
+    Floats,
+    Index,
+    Query,
+    RankedList,
+    Recommendation,
+    Rows,
+    Scorer,
+    UserEncoder,
+    UserFeatures,
+)
+
+POPULAR = "popular"
+"""Marks places filled from the popular list."""
+_CELLS = 8_000_000
+"""Users x items scored at once: bounds the memory of the dense sources to about 32 MB each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The item side of a run: one record per row of the catalogue, in memory or memory-mapped."""
+
+    vocabulary: Vocabulary
+    item_vectors: Floats
+    text_vectors: Floats
+    facts: NDArray[np.void]
+    """`rank_features.FACTS`."""
+    details: Sequence[dict[str, Any]]
+    """What a person is shown of each item: title, category, brand, price."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A batch's scored candidates before the cut to k: the ranker is trained on them, too."""
+
+    candidates: Candidates
+    features: Floats
+    scores: Floats
+    """(c,)"""
+
+
+class Recommender:
+    """Ranks the catalogue for users. Thread-safe: nothing in it changes after construction."""
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        encoder: UserEncoder,
+        index: Index,
+        sources: Sequence[Source],
+        scorer: Scorer | None,
+        history_length: int,
+    ) -> None:
+        """Args: the parts; without a scorer candidates are ranked by match score, then by source rank."""
+        unknown = {source.name for source in sources} - set(SOURCES)
+        if unknown:
+            raise ValueError(f"the ranker has no place for the sources {sorted(unknown)}")
+        self.shelf = shelf
+        self.vocabulary = shelf.vocabulary
+        self._encoder, self._index, self._scorer = encoder, index, scorer
+        self._sources, self._history_length = sources, history_length
+        facts = shelf.facts
+        self._popular: Rows = np.lexsort((-facts["count"], -facts["count_30d"], ~facts["in_stock"]))
+        self._share = facts["count"] / max(float(facts["count"].sum()), 1.0)
+
+    def recommend(self, queries: Sequence[Query]) -> list[RankedList]:
+        """One list per query, in order, each of `k` places (fewer where the allowed catalogue is smaller)."""
+        answers: list[RankedList] = []
+        step = max(1, min(512, _CELLS // max(len(self.vocabulary), 1)))
+        for start in range(0, len(queries), step):
+            answers.extend(self._recommend_chunk(queries[start : start + step]))
+        return answers
+
+    def similar(self, item_id: str, k: int) -> RankedList:
+        """The k nearest items to an item, itself left out.
+
+        Raises:
+            UnknownItemError: the catalogue has no such item.
+        """
+        row = self._row(item_id)
+        scores, rows = self._index.search(self.shelf.item_vectors[row : row + 1], k + 1)
+        keep = (rows[0] >= 0) & (rows[0] != row)
+        return RankedList(self._places(rows[0][keep][:k], scores[0][keep][:k], [("similar",)] * k))
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """What a person is shown of an item.
+
+        Raises:
+            UnknownItemError: the catalogue has no such item.
+        """
+        return self.shelf.details[self._row(item_id)]
+
+    def rank(self, queries: Sequence[Query], excluded: Sequence[Rows]) -> Ranked:
+        """Candidates of a chunk of queries with their features and scores; exclusion is already done."""
+        batch = self._batch(queries, excluded)
+        proposals = {source.name: source.propose(batch) for source in self._sources}
+        candidates = merge(proposals, excluded, len(self.vocabulary))
+        features = candidate_features(
+            batch, candidates, proposals, self.shelf.facts, self.shelf.item_vectors, self.shelf.text_vectors
+        )
+        if self._scorer is None:
+            best = np.where(candidates.source_ranks > 0, candidates.source_ranks, np.inf).min(axis=1)
+            scores = (features[:, 0] - 1e-4 * np.minimum(best, 1e3)).astype(np.float32)
+        else:
+            scores = self._scorer.score(features)
+        return Ranked(candidates, features, scores)
+
+    def _recommend_chunk(self, queries: Sequence[Query]) -> list[RankedList]:
+        excluded = [self.excluded_rows(query) for query in queries]
+        ranked = self.rank(queries, excluded)
+        users = ranked.candidates.users
+        bounds = np.searchsorted(users, np.arange(len(queries) + 1))
+        answers = []
+        for i, query in enumerate(queries):
+            span = slice(bounds[i], bounds[i + 1])
+            fallback = self._fallback_reason(query)
+            rows, scores = ranked.candidates.rows[span], ranked.scores[span]
+            ranks = ranked.candidates.source_ranks[span]
+            if fallback is not None:
+                rows, scores, ranks = rows[:0], scores[:0], ranks[:0]
+            order = np.lexsort((rows, -scores))[: query.k]
+            sources = [tuple(SOURCES[j] for j in np.flatnonzero(ranks[place] > 0)) for place in order]
+            rows, scores, sources = self._fill(query.k, rows[order], scores[order], sources, excluded[i])
+            answers.append(RankedList(self._places(rows, scores, sources), fallback, query.degraded))
+        return answers
+
+    def excluded_rows(self, query: Query) -> Rows:
+        """Rows that a query may not be answered with, ascending and distinct.
+
+        Its own list, what the user has had when asked to, and what is out of stock or not yet for sale.
+        """
+        facts = self.shelf.facts
+        day = query.moment if query.available_at is None else query.available_at
+        closed = np.flatnonzero(~facts["in_stock"] | (facts["available_from"] > day))
+        parts = [closed, self.vocabulary.rows(sorted(query.exclude))]
+        if query.exclude_seen and query.features is not None:
+            seen = (*query.features.owned.item_ids, *query.features.history.item_ids)
+            parts.append(self.vocabulary.rows(seen))
+        rows = np.unique(np.concatenate(parts))
+        return rows[rows >= 0]
+
+    def _batch(self, queries: Sequence[Query], excluded: Sequence[Rows]) -> Batch:
+        moments = np.array([query.moment for query in queries], np.int64)
+        histories = [self._history(query) for query in queries]
+        return Batch(
+            moments=moments,
+            histories=histories,
+            owned=[self._owned(query.features) for query in queries],
+            num_events=np.array([q.features.num_events if q.features else 0 for q in queries], np.float32),
+            user_vectors=self._encoder.encode(histories, moments.tolist()),
+            spare=min(max((len(rows) for rows in excluded), default=0), len(self.vocabulary)),
+        )
+
+    def _history(self, query: Query) -> EncodedHistory:
+        if query.features is None:
+            empty = np.empty(0, np.int64)
+            return EncodedHistory(empty, empty, empty)
+        whole = self.vocabulary.encode(query.features.history)
+        newest = slice(-self._history_length, None)
+        return EncodedHistory(whole.rows[newest], whole.event_codes[newest], whole.timestamps[newest])
+
+    def _owned(self, features: UserFeatures | None) -> OwnedRows:
+        if features is None:
+            return OwnedRows(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+        rows = self.vocabulary.rows(features.owned.item_ids)
+        known = rows >= 0
+        counts = np.asarray(features.owned.counts, np.float32)[known]
+        return OwnedRows(rows[known], counts, np.asarray(features.owned.last_timestamps, np.int64)[known])
+
+    def _fallback_reason(self, query: Query) -> str | None:
+        if query.features is None:
+            return "unknown_user" if query.user_id is not None else "no_history"
+        if not len(query.features.history):
+            return "no_history"
+        if (self.vocabulary.rows(query.features.history.item_ids) < 0).all():
+            return "unknown_items"
+        return None
+
+    def _fill(
+        self, k: int, rows: Rows, scores: Floats, sources: list[tuple[str, ...]], excluded: Rows
+    ) -> tuple[Rows, Floats, list[tuple[str, ...]]]:
+        missing = k - len(rows)
+        if missing <= 0:
+            return rows, scores, sources
+        window = self._popular[: k + len(rows) + len(excluded)]
+        extra = window[~np.isin(window, excluded) & ~np.isin(window, rows)][:missing]
+        # Filled places stand below every ranked one; among themselves they keep their share of events.
+        floor = float(scores.min()) - 1.0 if len(scores) else 0.0
+        share = self._share[extra] if len(extra) else np.empty(0)
+        filled = floor + np.minimum.accumulate(share) if len(extra) else share
+        return (
+            np.concatenate([rows, extra]),
+            np.concatenate([scores, filled]).astype(np.float32),
+            [*sources, *[(POPULAR,)] * len(extra)],
+        )
+
+    def _places(
+        self, rows: Rows, scores: Floats, sources: Sequence[tuple[str, ...]]
+    ) -> tuple[Recommendation, ...]:
+        ids = self.vocabulary.item_ids
+        return tuple(
+            Recommendation(ids[row], score, rank, source)
+            for rank, (row, score, source) in enumerate(
+                zip(rows.tolist(), scores.tolist(), sources, strict=False), start=1
+            )
+        )
+
+    def _row(self, item_id: str) -> int:
+        row = self.vocabulary.row(item_id)
+        if row < 0:
+            raise UnknownItemError(f"the catalogue has no item {item_id!r}")
+        return row
+
+
+def merge(proposals: dict[str, Proposals], excluded: Sequence[Rows], num_items: int) -> Candidates:
+    """All sources' candidates once each, exclusions dropped, each with its rank in every source."""
+    keys, places, columns = [], [], []
+    banned = np.concatenate(
+        [rows + i * num_items for i, rows in enumerate(excluded)] or [np.empty(0, np.int64)]
+    )
+    for column, name in enumerate(SOURCES):
+        if name not in proposals:
+            continue
+        rows = proposals[name].rows
+        key = rows + np.arange(len(rows))[:, None] * num_items
+        allowed = (rows >= 0) & ~np.isin(key, banned)
+        rank = np.cumsum(allowed, axis=1)  # ranks count what is left after exclusion
+        keys.append(key[allowed])
+        places.append(rank[allowed])
+        columns.append(np.full(int(allowed.sum()), column))
+    flat = np.concatenate([*keys, np.empty(0, np.int64)])
+    distinct, inverse = np.unique(flat, return_inverse=True)
+    ranks = np.zeros((len(distinct), len(SOURCES)), np.float32)
+    if len(flat):
+        ranks[inverse, np.concatenate(columns)] = np.concatenate(places)
+    return Candidates(distinct // num_items, distinct % num_items, ranks)

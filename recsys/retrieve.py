@@ -1,0 +1,235 @@
+"""Retrieval: several sources each propose candidates, and each candidate remembers who proposed it.
+
+A source sees a `Batch` and answers with `Proposals`. Sources know nothing of exclusion or ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from recsys.types import EncodedHistory, Floats, Index, Rows
+
+RECENT_DECAY = 0.8
+"""Weight of each step back in `covisit_recent`; `covisit_all` weighs everything a user owns alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedRows:
+    """The distinct items a user has had, in rows of the catalogue; three arrays of one length."""
+
+    rows: Rows
+    counts: Floats
+    last_timestamps: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What the sources and the ranker know of b users at their moments."""
+
+    moments: NDArray[np.int64]
+    """(b,) Unix seconds."""
+    histories: Sequence[EncodedHistory]
+    """Oldest first, all before the moment."""
+    owned: Sequence[OwnedRows]
+    num_events: Floats
+    """(b,) Positive events ever, also beyond the history's cap."""
+    user_vectors: Floats
+    """(b, dim) from the user tower; zero where the history is empty."""
+    spare: int = 0
+    """How many more than asked the index should give, because that many may be excluded."""
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """A source's candidates for a batch."""
+
+    rows: Rows
+    """(b, m), best first, -1 where a source has fewer."""
+    scores: Floats
+    """(b, m), descending; its scale is the source's own."""
+    dense: Floats | None = None
+    """(b, num_items) where the source can score every item, so that other sources' candidates get a score."""
+
+
+class Source(Protocol):
+    """One way to propose candidates."""
+
+    @property
+    def name(self) -> str:
+        """Marks the candidates; stable, since the ranker's features are named after it."""
+        ...
+
+    def propose(self, batch: Batch) -> Proposals:
+        """Candidates for every user of the batch."""
+        ...
+
+
+class TwoTowerSource:
+    """Nearest items to the user vector."""
+
+    name = "two_tower"
+
+    def __init__(self, index: Index, num: int) -> None:
+        self._index, self._num = index, num
+
+    def propose(self, batch: Batch) -> Proposals:
+        """Search the index; users without a vector get nothing."""
+        scores, rows = self._index.search(batch.user_vectors, self._num + batch.spare)
+        rows[~batch.user_vectors.any(axis=1)] = -1
+        return Proposals(rows, scores)
+
+
+class CovisitationSource:
+    """Items that went with those of the user: the sum of item-to-item weights over what the user had."""
+
+    def __init__(self, matrix: sparse.csr_matrix, num: int, *, recent: bool) -> None:
+        self.name = "covisit_recent" if recent else "covisit_all"
+        self._matrix, self._num, self._recent = matrix, num, recent
+
+    def propose(self, batch: Batch) -> Proposals:
+        """Score every item and take the best."""
+        rows: list[Rows] = []
+        weights: list[Floats] = []
+        for history, owned in zip(batch.histories, batch.owned, strict=True):
+            if self._recent:
+                rows.append(history.rows)
+                weights.append(RECENT_DECAY ** np.arange(len(history.rows) - 1, -1, -1, dtype=np.float32))
+            else:
+                rows.append(owned.rows)
+                weights.append(np.full(len(owned.rows), max(len(owned.rows), 1) ** -0.5, np.float32))
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in rows])])
+        have = sparse.csr_matrix(
+            (np.concatenate(weights), np.concatenate(rows), offsets), (len(batch), self._matrix.shape[0])
+        )
+        dense = np.asarray((have @ self._matrix).toarray(), np.float32)
+        found, scores = top_rows(dense, self._num + batch.spare)
+        found[scores <= 0] = -1
+        return Proposals(found, scores, dense)
+
+
+class RepeatsSource:
+    """The user's own items: most often bought first, then the newest."""
+
+    name = "repeats"
+
+    def __init__(self, num: int) -> None:
+        self._num = num
+
+    def propose(self, batch: Batch) -> Proposals:
+        """Rank what each user owns."""
+        rows = np.full((len(batch), self._num), -1, np.int64)
+        scores = np.zeros((len(batch), self._num), np.float32)
+        for i, owned in enumerate(batch.owned):
+            order = np.lexsort((-owned.last_timestamps, -owned.counts))[: self._num]
+            rows[i, : len(order)] = owned.rows[order]
+            scores[i, : len(order)] = owned.counts[order]
+        return Proposals(rows, scores)
+
+
+class TrendingSource:
+    """What sold most in the newest 30 days, the same for everybody."""
+
+    name = "trending"
+
+    def __init__(self, popularity: Floats, num: int) -> None:
+        order, scores = top_rows(popularity[None, :], num)
+        order[scores <= 0] = -1
+        self._rows, self._scores, self._popularity = order, scores, popularity[None, :]
+
+    def propose(self, batch: Batch) -> Proposals:
+        """The same list for each user."""
+        size = (len(batch), self._rows.shape[1])
+        return Proposals(np.broadcast_to(self._rows, size).copy(), np.broadcast_to(self._scores, size).copy())
+
+
+def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:
+    """The `num` best columns of each row, best first (fewer columns: fewer come back)."""
+    num = min(num, scores.shape[1])
+    if num == 0:
+        return np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32)
+    top = np.argpartition(scores, scores.shape[1] - num, axis=1)[:, -num:]
+    values = np.take_along_axis(scores, top, 1)
+    order = np.argsort(-values, axis=1, kind="stable")
+    return np.take_along_axis(top, order, 1), np.take_along_axis(values, order, 1)
+
+
+def fit_covisitation(
+    users: NDArray[np.int64],
+    rows: Rows,
+    weights: Floats,
+    num_items: int,
+    *,
+    neighbours: int = 100,
+    shrink: float = 5.0,
+    max_user_items: int = 300,
+) -> sparse.csr_matrix:
+    """Item-to-item weights: shrunk cosine of the users' item sets (Sarwar et al., WWW 2001).
+
+    Args:
+        users: (n,) user numbers of positive events, in time order.
+        rows: (n,) item rows.
+        weights: (n,) event weights.
+        num_items: Size of the catalogue.
+        neighbours: Kept per item.
+        shrink: Added to the norms' product, so that pairs seen once do not look certain.
+        max_user_items: The newest distinct items of a user that count; it bounds the quadratic cost.
+
+    Returns:
+        (num_items, num_items), zero diagonal; row i holds what goes with item i.
+    """
+    key = users * num_items + rows
+    newest_first = key[::-1]
+    _, first = np.unique(newest_first, return_index=True)
+    kept = np.sort(len(key) - 1 - first)  # the newest event of each (user, item), in time order
+    users, rows, weights = users[kept], rows[kept], weights[kept]
+    order = np.argsort(users, kind="stable")
+    users, rows, weights = users[order], rows[order], weights[order]
+    size = np.bincount(users) if len(users) else np.zeros(0, np.int64)
+    from_end = np.repeat(np.cumsum(size), size) - 1 - np.arange(len(users))
+    keep = from_end < max_user_items
+    users, rows, weights = users[keep], rows[keep], weights[keep]
+    size = np.bincount(users) if len(users) else np.zeros(0, np.int64)
+    # Users with many items say less about each pair of them.
+    value = weights / np.log2(2.0 + size[users]) if len(users) else weights
+    have = sparse.csr_matrix((value, (users, rows)), (len(size), num_items), dtype=np.float32)
+    return _top_neighbours(have, neighbours, shrink)
+
+
+def _top_neighbours(have: sparse.csr_matrix, neighbours: int, shrink: float) -> sparse.csr_matrix:
+    columns = have.tocsc()
+    norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
+    transposed = columns.T.tocsr()
+    indptr, indices, data = [np.zeros(1, np.int64)], [], []
+    step = 2048
+    for start in range(0, have.shape[1], step):
+        block = (transposed[start : start + step] @ have).tocsr()
+        for i in range(block.shape[0]):
+            span = slice(block.indptr[i], block.indptr[i + 1])
+            others = block.indices[span]
+            value = block.data[span] / (norms[start + i] * norms[others] + shrink * 0.1)
+            value[others == start + i] = 0
+            if len(value) > neighbours:
+                best = np.argpartition(value, len(value) - neighbours)[-neighbours:]
+                others, value = others[best], value[best]
+            positive = value > 0
+            indices.append(others[positive])
+            data.append(value[positive])
+            indptr.append(indptr[-1] + positive.sum())
+    empty = not indices
+    return sparse.csr_matrix(
+        (
+            np.zeros(0, np.float32) if empty else np.concatenate(data).astype(np.float32),
+            np.zeros(0, np.int64) if empty else np.concatenate(indices).astype(np.int64),
+            np.concatenate([np.atleast_1d(part) for part in indptr]),
+        ),
+        (have.shape[1], have.shape[1]),
+    )
