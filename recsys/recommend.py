@@ -245,7 +245,8 @@ def merge(proposals: dict[str, Proposals], excluded: Sequence[Rows], num_items: 
         rows = proposals[name].rows
         key = rows + np.arange(len(rows))[:, None] * num_items
         allowed = (rows >= 0) & ~np.isin(key, banned)
-        rank = np.cumsum(allowed, axis=1)  # ranks count what is left after exclusion
+        rank = np.cumsum(allowed, axis=1)  # ranks and quotas count what is left after exclusion
+        allowed &= rank <= proposals[name].quota
         keys.append(key[allowed])
         places.append(rank[allowed])
         columns.append(np.full(int(allowed.sum()), column))

@@ -56,6 +56,8 @@ class Proposals:
     """(b, m), best first, -1 where a source has fewer."""
     scores: Floats
     """(b, m), descending; its scale is the source's own."""
+    quota: int
+    """How many of them may become candidates once the excluded ones are gone."""
     dense: Floats | None = None
     """(b, num_items) where the source can score every item, so that other sources' candidates get a score."""
 
@@ -85,7 +87,7 @@ class TwoTowerSource:
         """Search the index; users without a vector get nothing."""
         scores, rows = self._index.search(batch.user_vectors, self._num + batch.spare)
         rows[~batch.user_vectors.any(axis=1)] = -1
-        return Proposals(rows, scores)
+        return Proposals(rows, scores, self._num)
 
 
 class CovisitationSource:
@@ -113,7 +115,7 @@ class CovisitationSource:
         dense = np.asarray((have @ self._matrix).toarray(), np.float32)
         found, scores = top_rows(dense, self._num + batch.spare)
         found[scores <= 0] = -1
-        return Proposals(found, scores, dense)
+        return Proposals(found, scores, self._num, dense)
 
 
 class RepeatsSource:
@@ -126,13 +128,15 @@ class RepeatsSource:
 
     def propose(self, batch: Batch) -> Proposals:
         """Rank what each user owns."""
-        rows = np.full((len(batch), self._num), -1, np.int64)
-        scores = np.zeros((len(batch), self._num), np.float32)
+        longest = max((len(owned.rows) for owned in batch.owned), default=0)
+        length = min(longest, self._num + batch.spare)
+        rows = np.full((len(batch), length), -1, np.int64)
+        scores = np.zeros((len(batch), length), np.float32)
         for i, owned in enumerate(batch.owned):
-            order = np.lexsort((-owned.last_timestamps, -owned.counts))[: self._num]
+            order = np.lexsort((-owned.last_timestamps, -owned.counts))[:length]
             rows[i, : len(order)] = owned.rows[order]
             scores[i, : len(order)] = owned.counts[order]
-        return Proposals(rows, scores)
+        return Proposals(rows, scores, self._num)
 
 
 class TrendingSource:
@@ -141,14 +145,16 @@ class TrendingSource:
     name = "trending"
 
     def __init__(self, popularity: Floats, num: int) -> None:
-        order, scores = top_rows(popularity[None, :], num)
-        order[scores <= 0] = -1
-        self._rows, self._scores, self._popularity = order, scores, popularity[None, :]
+        sold = int((popularity > 0).sum())
+        self._rows, self._scores = top_rows(popularity[None, :], sold)
+        self._num = num
 
     def propose(self, batch: Batch) -> Proposals:
-        """The same list for each user."""
-        size = (len(batch), self._rows.shape[1])
-        return Proposals(np.broadcast_to(self._rows, size).copy(), np.broadcast_to(self._scores, size).copy())
+        """The same list for each user, long enough to survive exclusion."""
+        length = min(self._num + batch.spare, self._rows.shape[1])
+        size = (len(batch), length)
+        rows = np.broadcast_to(self._rows[:, :length], size)
+        return Proposals(rows, np.broadcast_to(self._scores[:, :length], size), self._num)
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:
