@@ -1,1 +1,1 @@
-
+"""Full-catalogue evaluation of ranked lists: metrics, segments, baselines, intervals and the report."""

@@ -1,0 +1,267 @@
+"""Score ranked lists against an answer sheet: whole catalogue, by segment, with intervals over users."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.evaluate import metrics
+from recsys.evaluate.answers import AnswerSheet, ItemSets
+from recsys.evaluate.bootstrap import REPLICATES, intervals
+from recsys.evaluate.ranked import clean_lists, lists_from_frame
+from recsys.evaluate.segments import Segment, coldness_segments, history_segments
+from recsys.types import Floats, Rows
+
+Task = Literal["all", "novel"]
+"""`novel` takes what the user already had out of answers and lists; `all` keeps it."""
+TASKS: tuple[Task, ...] = ("all", "novel")
+WHOLE = "whole"
+"""The dimension and label of the slice that holds every case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean and its 95% bootstrap interval over users; NaN where there is nobody to measure."""
+
+    mean: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values; NaN becomes None."""
+        return {"mean": _plain(self.mean), "low": _plain(self.low), "high": _plain(self.high)}
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One segment as measured."""
+
+    dimension: str
+    label: str
+    cases: Rows
+    """(m,) positions in the evaluation's `users`."""
+    names: tuple[str, ...]
+    """Metrics, `name@k`."""
+    values: NDArray[np.float64]
+    """(m, num_metrics) per case."""
+    figures: dict[str, Figure]
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def to_dict(self) -> dict[str, Any]:
+        """How many cases, and the figures."""
+        return {"users": len(self), "metrics": {name: f.to_dict() for name, f in self.figures.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one system's lists are worth."""
+
+    name: str
+    task: Task
+    users: pd.Index
+    """(n,) whose lists were measured: those with an answer left under the task."""
+    whole: Slice
+    segments: tuple[Slice, ...]
+    catalogue: dict[str, float]
+    """`coverage@k`, `gini@k`, `novelty@k`, `popularity_bias@k` and, given vectors, `diversity@k`."""
+
+    def __getitem__(self, metric: str) -> Figure:
+        """The figure of a metric over all cases."""
+        return self.whole.figures[metric]
+
+    def segment(self, dimension: str, label: str) -> Slice:
+        """One segment; KeyError where it was not measured."""
+        for part in self.segments:
+            if (part.dimension, part.label) == (dimension, label):
+                return part
+        raise KeyError(f"{dimension} {label}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures without the per-user values, as plain JSON types."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            **self.whole.to_dict(),
+            "catalogue": {name: _plain(value) for name, value in self.catalogue.items()},
+            "segments": _by_dimension(self.segments),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Paired differences `name` minus `other`, case by case; an interval above zero is a gain."""
+
+    name: str
+    other: str
+    task: Task
+    whole: Slice
+    segments: tuple[Slice, ...]
+
+    def __getitem__(self, metric: str) -> Figure:
+        """The difference in a metric over all cases."""
+        return self.whole.figures[metric]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Figures as plain JSON types."""
+        return {
+            "name": self.name,
+            "other": self.other,
+            "task": self.task,
+            **self.whole.to_dict(),
+            "segments": _by_dimension(self.segments),
+        }
+
+
+def evaluate_lists(
+    lists: pd.DataFrame | Rows,
+    sheet: AnswerSheet,
+    task: Task = "all",
+    *,
+    name: str = "system",
+    ks: Sequence[int] = metrics.DEFAULT_KS,
+    vectors: Floats | None = None,
+    segments: Sequence[Segment] | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Evaluation:
+    """Score one ranked list per case over the whole catalogue.
+
+    Under `novel`, lists lose what the user had and move up, so ask for more than max(ks) places or exclude
+    seen items when ranking. Cases without an answer under the task are left out; a missing list counts zero.
+
+    Args:
+        lists: A table `user_id`, `item_id`, `rank` (1 is best), or item rows (cases, length), best first,
+            padded with -1, in the sheet's order.
+        sheet: Who is measured against what.
+        task: See `Task`.
+        name: What the system is called in tables.
+        ks: Cut-offs of every metric.
+        vectors: (num_items, dim) of unit norm, for `diversity@k`.
+        segments: Parts to measure; default: by history length and by coldness of the item.
+        replicates: Bootstrap resamples; 0 leaves the intervals out (NaN).
+        seed: Of the bootstrap.
+
+    Raises:
+        LeakageError: a row of the lists is augmented.
+        InputError: an item outside the catalogue.
+    """
+    if task not in TASKS:
+        raise ValueError(f"task must be one of {TASKS}, got {task!r}")
+    num_items = len(sheet.items)
+    seen = sheet.histories.distinct(num_items) if task == "novel" else None
+    array = _as_array(lists, sheet, max(ks), seen)
+    truth = sheet.truth if seen is None else sheet.truth.without(seen, num_items)
+    cases = np.flatnonzero(truth.sizes > 0)
+    array, truth = array[cases], truth.take(cases)
+    if segments is None:
+        segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
+    hits = metrics.hit_places(array, truth, num_items)
+    parts = [_measure(Segment(WHOLE, WHOLE), cases, array, hits, truth, ks)]
+    parts += [_measure(segment, cases, array, hits, truth, ks) for segment in segments]
+    users = sheet.users[cases]
+    whole, *rest = _with_intervals(parts, users, replicates, seed)
+    catalogue = _catalogue_metrics(array, truth, sheet.item_counts, ks, vectors)
+    return Evaluation(name, task, users, whole, tuple(rest), catalogue)
+
+
+def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int = 0) -> Comparison:
+    """The paired difference `a` minus `b` in every metric and segment, with bootstrap intervals over users.
+
+    Raises:
+        ValueError: the evaluations are not of the same cases, task, metrics and segments.
+    """
+    if a.task != b.task or not a.users.equals(b.users):
+        raise ValueError(f"{a.name} and {b.name} were not measured on the same cases and task")
+    pairs = list(zip((a.whole, *a.segments), (b.whole, *b.segments), strict=True))
+    for one, two in pairs:
+        same = (one.dimension, one.label, one.names) == (two.dimension, two.label, two.names)
+        if not same or not np.array_equal(one.cases, two.cases):
+            raise ValueError(f"segment {one.dimension} {one.label} of {a.name} is another in {b.name}")
+    parts = [(one.dimension, one.label, one.cases, one.names, one.values - two.values) for one, two in pairs]
+    whole, *rest = _with_intervals(parts, a.users, replicates, seed)
+    return Comparison(a.name, b.name, a.task, whole, tuple(rest))
+
+
+_Part = tuple[str, str, Rows, tuple[str, ...], NDArray[np.float64]]
+
+
+def _as_array(lists: pd.DataFrame | Rows, sheet: AnswerSheet, length: int, seen: ItemSets | None) -> Rows:
+    if isinstance(lists, pd.DataFrame):
+        return lists_from_frame(lists, sheet, length, seen)
+    if len(lists) != len(sheet):
+        raise ValueError(f"{len(lists)} lists for {len(sheet)} cases")
+    return clean_lists(np.asarray(lists, np.int64), len(sheet.items), length, seen)
+
+
+def _measure(
+    segment: Segment, cases: Rows, lists: Rows, hits: metrics.Hits, truth: ItemSets, ks: Sequence[int]
+) -> _Part:
+    """Per-case values of one segment; a hit on an item outside it does not count but keeps its place."""
+    num_answers = truth.sizes
+    inside = np.ones(len(cases), np.bool_) if segment.users is None else segment.users[cases]
+    if segment.items is not None:
+        wanted = segment.items[truth.rows]
+        num_answers = np.bincount(truth.users[wanted], minlength=len(truth))
+        hits = hits & segment.items[lists]  # padding reads the last item, but is never a hit
+        inside = inside & (num_answers > 0)
+    positions = np.flatnonzero(inside)
+    values = metrics.accuracy(hits[positions], num_answers[positions], ks)
+    return segment.dimension, segment.label, positions, tuple(values), np.column_stack([*values.values()])
+
+
+def _with_intervals(parts: Sequence[_Part], users: pd.Index, replicates: int, seed: int) -> list[Slice]:
+    owners = pd.factorize(users)[0].astype(np.int64)
+    if replicates:
+        bounds = intervals([(part[2], part[4]) for part in parts], owners, replicates, seed)
+    else:
+        bounds = [np.full((2, part[4].shape[1]), np.nan) for part in parts]
+    slices = []
+    for (dimension, label, positions, names, values), (low, high) in zip(parts, bounds, strict=True):
+        means = values.mean(axis=0) if len(values) else np.full(len(names), np.nan)
+        figures = {n: Figure(float(means[i]), float(low[i]), float(high[i])) for i, n in enumerate(names)}
+        slices.append(Slice(dimension, label, positions, names, values, figures))
+    return slices
+
+
+def _catalogue_metrics(
+    lists: Rows, truth: ItemSets, item_counts: NDArray[np.int64], ks: Sequence[int], vectors: Floats | None
+) -> dict[str, float]:
+    num_items = len(item_counts)
+    values: dict[str, float] = {}
+    for k in ks:
+        values[f"coverage@{k}"] = metrics.coverage(lists, num_items, k)
+        values[f"gini@{k}"] = metrics.gini(lists, num_items, k)
+        values[f"novelty@{k}"] = _nan_mean(metrics.novelty(lists, item_counts, k))
+        values[f"popularity_bias@{k}"] = metrics.popularity_bias(lists, truth, item_counts, k)
+        if vectors is not None and 1 < k <= 20:  # beyond that nobody looks, and the pairs cost memory
+            values[f"diversity@{k}"] = _nan_mean(metrics.diversity(lists, vectors, k))
+    return values
+
+
+def _nan_mean(values: NDArray[np.float64]) -> float:
+    kept = values[~np.isnan(values)]
+    return float(kept.mean()) if len(kept) else float("nan")
+
+
+def _by_dimension(slices: Sequence[Slice]) -> dict[str, dict[str, Any]]:
+    tree: dict[str, dict[str, Any]] = {}
+    for part in slices:
+        tree.setdefault(part.dimension, {})[part.label] = part.to_dict()
+    return tree
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def headline(evaluation: Evaluation, names: Sequence[str]) -> Mapping[str, float]:
+    """Some of the figures by name, accuracy or catalogue, for a log line or a manifest."""
+    both = {name: figure.mean for name, figure in evaluation.whole.figures.items()} | evaluation.catalogue
+    return {name: both[name] for name in names}
