@@ -35,7 +35,9 @@ class DataConfig(Section):
     max_text_chars: int = Field(2000, ge=16)
     """Item text is cut here, after cleaning (the report counts it)."""
     future_tolerance_days: float = Field(1.0, ge=0)
-    """Events later than now plus this are refused: their clock is wrong."""
+    """Events later than now plus this have a wrong clock: up to one in a hundred is set aside, more are refused."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What happens to events identical in every column: a replayed log, or two lines of one basket."""
 
 
 class FeaturesConfig(Section):
@@ -118,6 +120,10 @@ class TrainConfig(Section):
     """Micro-batches per optimiser step."""
     num_negatives: int = Field(1500, ge=1)
     """Uniform negatives per batch beside its positives; the full softmax where the catalogue is smaller."""
+    negatives: Literal["uniform", "in_batch"] = "uniform"
+    """`uniform`: from the items seen in training. `in_batch`: other targets of the batch, logQ-corrected."""
+    validation_contexts: int = Field(8192, ge=1)
+    """Validation contexts that early stopping looks at, drawn at random when there are more."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of AdamW."""
     weight_decay: float = Field(0.01, ge=0)

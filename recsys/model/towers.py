@@ -1,0 +1,116 @@
+"""The two towers over fixed text vectors: an item is its text plus what its events have earned it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recsys.config import ModelConfig
+from recsys.contexts import EVENT_TYPES
+from recsys.types import Floats
+
+Side = Literal["target", "history"]
+
+GAP_KNOTS = 17
+"""Knots of the time-gap bias, one per doubling of the gap in hours: the last is at seven years."""
+SHORTEST_ITEM = 1e-2
+"""Below this length an item vector is not stretched to one: without text and without evidence an item
+stays near zero instead of pointing anywhere, and its gradient stays finite."""
+SHORTEST_USER = 1e-6
+TEMPERATURES = (0.01, 1.0)
+
+
+class UserTower(nn.Module):
+    """A learned recency pool: `norm(sum_j a_j h_j)` over the newest events, position 0 the newest.
+
+    `log a_j` is a bias for the place in the history (starting at `j log decay`), one for the event type
+    and one for the time gap (piecewise linear in the logarithm; both start at zero).
+    """
+
+    def __init__(self, history_length: int, decay: float) -> None:
+        super().__init__()
+        lags = torch.arange(history_length, dtype=torch.float32)
+        self.lag_bias = nn.Parameter(lags * float(np.log(decay)))
+        self.event_bias = nn.Parameter(torch.zeros(len(EVENT_TYPES)))
+        self.gap_bias = nn.Parameter(torch.zeros(GAP_KNOTS))
+
+    def forward(self, history: Tensor, events: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
+        """User vectors.
+
+        Args:
+            history: (batch, length, dim) history-side item vectors; length at most `history_length`.
+            events: (batch, length) int64 event codes.
+            gaps: (batch, length) seconds from the event to the moment; below zero counts as zero.
+            mask: (batch, length) bool, False for padding.
+
+        Returns:
+            (batch, dim) of unit norm; zero where the mask is empty.
+        """
+        knot = torch.log2(1 + gaps.clamp(min=0) / 3600).clamp(max=GAP_KNOTS - 1.001)
+        below = knot.floor()
+        share = knot - below
+        place = below.long()
+        gap_bias = self.gap_bias[place] * (1 - share) + self.gap_bias[place + 1] * share
+        bias = self.lag_bias[: history.shape[1]] + self.event_bias[events] + gap_bias
+        weights = torch.exp(bias) * mask  # (batch, length)
+        pooled = (weights.unsqueeze(-1) * history).sum(dim=1)
+        return nn.functional.normalize(pooled, dim=-1, eps=SHORTEST_USER)
+
+
+class TwoTower(nn.Module):
+    """Item vectors `norm(text + g residual)` with `g = n / (n + kappa)`, and the user tower over them.
+
+    Target side and history side have residual tables of their own, both starting at zero: the model
+    starts at the zero-shot optimum and can add evidence only where counts support it. An item without
+    training events has g = 0 and is its text alone, whatever the tables hold.
+    """
+
+    gates: Tensor
+
+    def __init__(self, item_counts: NDArray[np.int64], dim: int, config: ModelConfig) -> None:
+        super().__init__()
+        share = torch.from_numpy(gates(item_counts, config.shrinkage))
+        self.register_buffer("gates", share, persistent=False)
+        self.target_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
+        self.history_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
+        self.user = UserTower(config.history_length, config.decay)
+        self.log_temperature = nn.Parameter(torch.tensor(float(np.log(config.temperature))))
+
+    @property
+    def temperature(self) -> Tensor:
+        """The softmax's temperature, kept within bounds."""
+        low, high = TEMPERATURES
+        return self.log_temperature.exp().clamp(low, high)
+
+    def items(self, text: Tensor, rows: Tensor, side: Side, kept: Tensor | None = None) -> Tensor:
+        """Item vectors, (len(rows), dim).
+
+        Args:
+            text: (len(rows), dim) text vectors of these items.
+            rows: Their item rows.
+            side: Which residual table.
+            kept: (n,) 0 where an item's residual is dropped for this step, 1 elsewhere.
+        """
+        table = self.target_residual if side == "target" else self.history_residual
+        share = self.gates[rows] if kept is None else self.gates[rows] * kept[rows]
+        vectors = text + share.unsqueeze(-1) * nn.functional.embedding(rows, table)
+        return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
+
+
+def gates(item_counts: NDArray[np.int64], shrinkage: float) -> Floats:
+    """The share of its residual that each item's n training events have earned, (n,) in [0, 1)."""
+    counts = np.asarray(item_counts, np.float64)
+    share = np.where(counts > 0, counts / np.maximum(counts + shrinkage, 1e-12), 0.0)
+    return share.astype(np.float32)
+
+
+def combined(text: Floats, residual: Floats, share: Floats) -> Floats:
+    """`TwoTower.items` for a whole catalogue, without torch: (n, dim)."""
+    vectors = text + share[:, None] * residual
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    out: Floats = (vectors / np.maximum(lengths, SHORTEST_ITEM)).astype(np.float32)
+    return out

@@ -1,0 +1,97 @@
+"""The figures that stop training early and judge fine-tuning: full catalogue, original rows, novel items."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.contexts import Contexts
+from recsys.model.batching import target_pairs
+from recsys.randomness import generator
+from recsys.types import Floats, Rows
+
+CHUNK = 512
+
+
+def validation_positions(contexts: Contexts, limit: int, seed: int) -> NDArray[np.int64]:
+    """Rows that can be judged: with a history and a target outside it; a keyed draw of `limit` of them."""
+    everyone = np.flatnonzero(np.diff(contexts.history_offsets) > 0)
+    pairs = target_pairs(contexts, everyone)
+    novel = ~_in_history(contexts, everyone, pairs.users, pairs.items)
+    usable = everyone[np.unique(pairs.users[novel])]
+    if len(usable) > limit:
+        usable = np.sort(generator(seed, "validation").choice(usable, limit, replace=False))
+    return usable
+
+
+def ranking_figures(
+    users: Floats,
+    items: Floats,
+    contexts: Contexts,
+    positions: NDArray[np.int64],
+    wanted: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
+    """Mean ndcg@10 and recall@20 over contexts, the whole catalogue ranked, the history left out.
+
+    Args:
+        users: (len(positions), dim) user vectors.
+        items: (n, dim) item vectors.
+        contexts: Original held-out rows.
+        positions: Which rows.
+        wanted: (n,) restricts the targets (warm or cold items); contexts left without one do not count.
+
+    Returns:
+        `ndcg@10`, `recall@20` and `contexts`, how many counted; zeros where none did.
+    """
+    contexts.require_original()
+    pairs = target_pairs(contexts, positions)
+    count = ~_in_history(contexts, positions, pairs.users, pairs.items)
+    if wanted is not None:
+        count &= wanted[pairs.items]
+    keys = pairs.users[count] * len(items) + pairs.items[count]
+    sizes = np.bincount(pairs.users[count], minlength=len(positions))
+    top = _top_rows(users, items, contexts, positions, k=min(20, len(items)))
+    hits = np.isin(np.arange(len(positions))[:, None] * len(items) + top, keys)
+    gains = 1 / np.log2(np.arange(2, 12))
+    best = np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(sizes, 10)]
+    judged = sizes > 0
+    if not judged.any():
+        return {"ndcg@10": 0.0, "recall@20": 0.0, "contexts": 0}
+    ndcg = (hits[:, :10] @ gains[: hits[:, :10].shape[1]])[judged] / best[judged]
+    recall = hits.sum(axis=1)[judged] / sizes[judged]
+    return {
+        "ndcg@10": float(ndcg.mean()),
+        "recall@20": float(recall.mean()),
+        "contexts": int(judged.sum()),
+    }
+
+
+def _top_rows(users: Floats, items: Floats, contexts: Contexts, positions: NDArray[np.int64], k: int) -> Rows:
+    top = np.empty((len(positions), k), np.int64)
+    for start in range(0, len(positions), CHUNK):
+        chunk = positions[start : start + CHUNK]
+        scores = users[start : start + CHUNK] @ items.T
+        owners, rows = _histories(contexts, chunk)
+        scores[owners, rows] = -np.inf
+        part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
+        top[start : start + CHUNK] = np.take_along_axis(part, order, axis=1)
+    return top
+
+
+def _histories(
+    contexts: Contexts, positions: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    starts, ends = contexts.history_offsets[positions], contexts.history_offsets[positions + 1]
+    sizes = ends - starts
+    owners = np.repeat(np.arange(len(positions)), sizes)
+    places = np.arange(len(owners)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + np.repeat(starts, sizes)
+    return owners, contexts.history_rows[places]
+
+
+def _in_history(
+    contexts: Contexts, positions: NDArray[np.int64], users: NDArray[np.int64], items: Rows
+) -> NDArray[np.bool_]:
+    owners, rows = _histories(contexts, positions)
+    width = 1 + max(int(rows.max(initial=0)), int(items.max(initial=0)))
+    return np.isin(users * width + items, owners * width + rows)

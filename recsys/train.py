@@ -1,0 +1,417 @@
+"""Fitting the towers over fixed text vectors: one loop that reads top to bottom.
+
+Every draw is keyed by (seed, stage, epoch, step), so a run that was killed at any step and started again
+walks the same path. Several processes under torchrun share each global batch and walk it too, up to the
+order of sums.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.checkpoint import (
+    deterministic,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    work_key,
+)
+from recsys.config import Config
+from recsys.contexts import Contexts
+from recsys.distributed import Group, join_group, training_device
+from recsys.model.batching import (
+    Candidates,
+    Pairs,
+    in_batch_candidates,
+    pad_histories,
+    seen_items,
+    target_log_shares,
+    target_pairs,
+    trainable,
+    uniform_candidates,
+)
+from recsys.model.fitted import TowersFit
+from recsys.model.loss import multi_target_softmax
+from recsys.model.progress import Progress
+from recsys.model.towers import TwoTower
+from recsys.model.validation import ranking_figures, validation_positions
+from recsys.randomness import generator
+from recsys.types import Floats
+
+logger = logging.getLogger(__name__)
+
+
+class Fusion(Protocol):
+    """Which rows of a table with augmented rows train in an epoch, and with what weight."""
+
+    def select(self, epoch: int, num_epochs: int) -> tuple[NDArray[np.int64], Floats]:
+        """Row positions and their weights."""
+        ...
+
+
+@dataclass(slots=True)
+class LoopState:
+    """The counters of the loop: all that a checkpoint needs beside tensors."""
+
+    epoch: int = 0
+    step: int = 0
+    """Optimiser steps done in this epoch."""
+    loss: float = 0.0
+    """Sum over this epoch's steps."""
+    losses: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    finished: bool = False
+
+    @property
+    def best_epoch(self) -> int:
+        """Epochs (1-based) up to the best validation figure; 0 while there is none."""
+        return int(np.argmax(self.validation)) + 1 if self.validation else 0
+
+
+def fit_towers(
+    contexts: Contexts,
+    text_vectors: Floats,
+    item_counts: NDArray[np.int64],
+    config: Config,
+    folder: Path,
+    *,
+    validation: Contexts | None = None,
+    epochs: int | None = None,
+    fusion: Fusion | None = None,
+    text_variants: Floats | None = None,
+    stage: str = "select",
+    progress: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> TowersFit:
+    """Fit both towers; killed and called again with the same arguments it continues, bit for bit on CPU.
+
+    Args:
+        contexts: Rows of role `fit`, augmented ones possibly among them; rows without a history are skipped.
+        text_vectors: (n, dim) whitened text vectors of the catalogue.
+        item_counts: (n,) positive training events per item; 0 makes an item cold: text alone, never a
+            negative.
+        config: Sections `model`, `train`, `augment` (mixing of text variants) and `run` are read.
+        folder: Where the checkpoint and `tensorboard/` live.
+        validation: Held-out rows; needed when `epochs` is None.
+        epochs: Train exactly so many epochs; None stops early on validation ndcg@10 and keeps the best.
+        fusion: Chooses the rows of each epoch; None takes all.
+        text_variants: (n, dim) vectors of augmented texts (zero row: none), used in training only.
+        stage: Names the fit in logs and in the keys of its draws.
+        progress: Show a bar or log lines.
+        on_step: Called with the number of optimiser steps done so far, after each.
+
+    Raises:
+        LeakageError: rows that may not be trained on.
+        ValueError: neither `validation` nor `epochs`.
+    """
+    contexts.require_fit()
+    if epochs is None and validation is None:
+        raise ValueError("fit_towers() needs validation rows or a number of epochs")
+    fit = _Fit(
+        contexts, text_vectors, item_counts, config, folder, validation, epochs, fusion, text_variants, stage
+    )
+    with deterministic(fit.device):
+        fit.run(progress, on_step)
+    return fit.result()
+
+
+class _Fit:
+    """One fit: the model, the optimiser and the counters, with the loop over them."""
+
+    def __init__(
+        self,
+        contexts: Contexts,
+        text_vectors: Floats,
+        item_counts: NDArray[np.int64],
+        config: Config,
+        folder: Path,
+        validation: Contexts | None,
+        epochs: int | None,
+        fusion: Fusion | None,
+        text_variants: Floats | None,
+        stage: str,
+    ) -> None:
+        self.contexts, self.config, self.folder, self.stage = contexts, config, folder, stage
+        self.validation, self.fusion, self.item_counts = validation, fusion, item_counts
+        self.text_vectors = text_vectors
+        self.early_stopping = epochs is None
+        self.num_epochs = config.train.max_epochs if epochs is None else epochs
+        self.device = training_device(config.run.device)
+        self.group = join_group(self.device)
+        self.text = torch.from_numpy(np.array(text_vectors, np.float32)).to(self.device)
+        self.variants = (
+            None if text_variants is None else torch.from_numpy(np.array(text_variants)).to(self.device)
+        )
+        self.trainable = trainable(contexts)
+        self.seen = seen_items(contexts, item_counts)
+        self.log_shares = target_log_shares(contexts, len(text_vectors))
+        self.model = TwoTower(item_counts, text_vectors.shape[1], config.model).to(self.device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.train.learning_rate,
+            weight_decay=config.train.weight_decay,
+            fused=True,
+        )
+        self.state = LoopState()
+        self.best: dict[str, Tensor] = {}
+        self.rate = 0.0
+        self.judged = (
+            validation_positions(validation, config.train.validation_contexts, config.run.seed)
+            if validation is not None
+            else None
+        )
+        self.key = work_key(
+            "towers", stage, epochs, config.model, config.train, config.augment, config.run.seed,
+            self.group.world, contexts, text_vectors, item_counts, text_variants, validation,
+        )  # fmt: skip
+
+    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+        self._restore()
+        if self.state.finished:
+            logger.info("%s: the towers are fitted already", self.stage)
+            return
+        board = open_board(self.folder, self.group)
+        for epoch in range(self.state.epoch, self.num_epochs):
+            self._epoch(epoch, progress, on_step, board)
+            if self._stops():
+                break
+        self.state.finished = True
+        self._save()
+        board.close()
+
+    def _epoch(self, epoch: int, progress: bool, on_step: Callable[[int], None] | None, board: Board) -> None:
+        state, batch = self.state, self.config.train.batch_size
+        positions, weights = self._order(epoch)
+        num_steps = math.ceil(len(positions) / batch)
+        label = f"{self.stage}: epoch {epoch + 1} of {self.num_epochs}"
+        with Progress(
+            len(positions), label, "contexts", state.step * batch, progress and self.group.writes
+        ) as bar:
+            for step in range(state.step, num_steps):
+                span = slice(step * batch, (step + 1) * batch)
+                self._set_rate(epoch, step, num_steps)
+                loss = self._step(positions[span], weights[span], epoch, step)
+                state.step, state.loss = step + 1, state.loss + loss
+                done = epoch * num_steps + step + 1
+                if (step + 1) % self.config.train.checkpoint_steps == 0:
+                    self._save()
+                board.add_scalar(f"{self.stage}/loss", loss, done)
+                bar.advance(len(positions[span]), f"loss {state.loss / (step + 1):.4f}")
+                if on_step is not None:
+                    on_step(done)
+            self.rate = bar.rate
+        self._close_epoch(epoch, num_steps, board)
+
+    def _close_epoch(self, epoch: int, num_steps: int, board: Board) -> None:
+        state = self.state
+        state.losses.append(state.loss / max(num_steps, 1))
+        state.epoch, state.step, state.loss = epoch + 1, 0, 0.0
+        if self.validation is not None and self.judged is not None:
+            figure = self.group.first(self._ndcg() if self.group.writes else 0.0)
+            state.validation.append(figure)
+            board.add_scalar(f"{self.stage}/validation_ndcg@10", figure, epoch + 1)
+            if self.early_stopping and state.best_epoch == epoch + 1:
+                self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        shown = f", validation ndcg@10 {state.validation[-1]:.5f}" if state.validation else ""
+        logger.info("%s: epoch %d, loss %.4f%s", self.stage, epoch + 1, state.losses[-1], shown)
+        self._save()
+
+    def _stops(self) -> bool:
+        behind = len(self.state.validation) - self.state.best_epoch
+        return self.early_stopping and behind >= self.config.train.patience
+
+    def _order(self, epoch: int) -> tuple[NDArray[np.int64], Floats]:
+        positions, weights = self.trainable, np.ones(len(self.trainable), np.float32)
+        if self.fusion is not None:
+            chosen, chosen_weights = self.fusion.select(epoch, self.num_epochs)
+            usable = np.isin(chosen, self.trainable)
+            positions, weights = chosen[usable], chosen_weights[usable]
+        order = generator(self.config.run.seed, "towers", self.stage, "order", epoch).permutation(
+            len(positions)
+        )
+        return positions[order], weights[order]
+
+    def _set_rate(self, epoch: int, step: int, num_steps: int) -> None:
+        # The horizon is the configured one even when fewer epochs were asked for, so that a refit for k
+        # epochs walks the schedule that chose k.
+        horizon = max(self.num_epochs, self.config.train.max_epochs) * num_steps
+        rate = self.config.train.learning_rate * schedule(
+            epoch * num_steps + step, horizon, self.config.train.warmup
+        )
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+
+    def _step(self, positions: NDArray[np.int64], weights: Floats, epoch: int, step: int) -> float:
+        """One optimiser step on a global batch; the candidates and the norm are those of the whole batch."""
+        train = self.config.train
+        rng = generator(self.config.run.seed, "towers", self.stage, epoch, step)
+        pairs = target_pairs(self.contexts, positions, weights)
+        if train.negatives == "uniform":
+            candidates = uniform_candidates(self.seen, pairs.items, train.num_negatives, rng)
+        else:
+            candidates = in_batch_candidates(pairs.items, self.log_shares)
+        kept = torch.from_numpy(
+            (rng.random(len(self.text), dtype=np.float32) >= train.residual_dropout).astype(np.float32)
+        ).to(self.device)
+        text = self._mixed_text(rng)
+        total_weight = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
+        self.optimizer.zero_grad(set_to_none=True)
+        mine = np.arange(self.group.rank, len(positions), self.group.world)
+        loss = 0.0
+        for part in np.array_split(mine, min(train.accumulate, max(len(mine), 1))):
+            part_pairs = target_pairs(self.contexts, positions[part], weights[part])
+            part_loss = batch_loss(
+                self.model, text, self.contexts, positions[part], part_pairs, candidates, kept,
+                self.config.model.history_length,
+            ) / total_weight  # fmt: skip
+            part_loss.backward()  # type: ignore[no-untyped-call]
+            loss += float(part_loss.detach())
+        self.group.sum_gradients(self.model.parameters())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
+        self.optimizer.step()
+        return self.group.sum_number(loss)
+
+    def _mixed_text(self, rng: np.random.Generator) -> Tensor:
+        if self.variants is None:
+            return self.text
+        chance = self.config.augment.mix_probability
+        chosen = torch.from_numpy(rng.random(len(self.text), dtype=np.float32) < chance).to(self.device)
+        chosen = chosen & self.variants.any(dim=1)
+        return torch.where(chosen.unsqueeze(1), self.variants, self.text)
+
+    def _ndcg(self) -> float:
+        assert self.validation is not None
+        assert self.judged is not None
+        fit = self._snapshot(self.model.state_dict())
+        users = fit.user_vectors(self.validation, self.judged)
+        return ranking_figures(users, fit.item_vectors(), self.validation, self.judged)["ndcg@10"]
+
+    def _snapshot(self, tensors: dict[str, Tensor]) -> TowersFit:
+        state = self.state
+        return TowersFit(
+            state={name: value.detach().cpu().numpy().copy() for name, value in tensors.items()},
+            text_vectors=self.text_vectors,
+            item_counts=self.item_counts,
+            config=self.config.model,
+            epochs=state.best_epoch if self.early_stopping else state.epoch,
+            validation=tuple(state.validation),
+            losses=tuple(state.losses),
+            examples_per_second=self.rate,
+        )
+
+    def result(self) -> TowersFit:
+        return self._snapshot(self.best if self.early_stopping and self.best else self.model.state_dict())
+
+    def _save(self) -> None:
+        if self.group.writes:
+            tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+            tensors |= {f"best.{k}": v for k, v in self.best.items()}
+            tensors |= optimizer_tensors(self.optimizer)
+            state = {name: getattr(self.state, name) for name in LoopState.__slots__} | {"rate": self.rate}
+            save_checkpoint(self.folder, self.key, tensors, state)
+        self.group.wait()
+
+    def _restore(self) -> None:
+        found = load_checkpoint(self.folder, self.key)
+        if found is None:
+            return
+        tensors, state = found
+        self.rate = state.pop("rate")
+        self.state = LoopState(**state)
+        self.model.load_state_dict(_part(tensors, "model."))
+        self.best = {k: v.to(self.device) for k, v in _part(tensors, "best.").items()}
+        restore_optimizer(self.optimizer, tensors)
+        logger.info("%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step)
+
+
+def batch_loss(
+    model: TwoTower,
+    text: Tensor,
+    contexts: Contexts,
+    positions: NDArray[np.int64],
+    pairs: Pairs,
+    candidates: Candidates,
+    kept: Tensor | None,
+    history_length: int,
+) -> Tensor:
+    """The weighted sum of losses of some rows against the given candidates: encode, then the maths."""
+    device = text.device
+    padded = pad_histories(contexts, positions, history_length)
+    distinct, places = np.unique(padded.rows, return_inverse=True)
+    distinct_rows = torch.from_numpy(distinct).to(device)
+    history = model.items(text[distinct_rows], distinct_rows, "history", kept)
+    history = torch.nn.functional.embedding(
+        torch.from_numpy(places.reshape(padded.rows.shape)).to(device), history
+    )
+    users = model.user(
+        history,
+        torch.from_numpy(padded.events).to(device),
+        torch.from_numpy(padded.gaps).to(device),
+        torch.from_numpy(padded.mask).to(device),
+    )
+    rows = torch.from_numpy(candidates.rows).to(device)
+    columns = np.searchsorted(candidates.rows[: candidates.num_targets], pairs.items)
+    return multi_target_softmax(
+        users,
+        model.items(text[rows], rows, "target", kept),
+        model.temperature,
+        torch.from_numpy(candidates.log_corrections).to(device),
+        torch.from_numpy(pairs.users).to(device),
+        torch.from_numpy(columns).to(device),
+        torch.from_numpy(pairs.weights).to(device),
+    )
+
+
+def schedule(step: int, num_steps: int, warmup: float) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine from 1 to a tenth."""
+    rising = warmup * num_steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    past = (step - rising) / max(num_steps - rising, 1)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(past, 1.0)))
+
+
+class Board(Protocol):
+    """What the loop needs of a TensorBoard writer."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """One point of a curve."""
+        ...
+
+    def close(self) -> None:
+        """Write what is pending."""
+        ...
+
+
+class _NoBoard:
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_board(folder: Path, group: Group) -> Board:
+    """A TensorBoard writer under `folder/tensorboard`; in all processes but the first it does nothing."""
+    if not group.writes:
+        return _NoBoard()
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
+    board: Board = writer
+    return board
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
