@@ -1,0 +1,36 @@
+"""Which features each use reads. A change of fields is a new version with a new name."""
+
+from __future__ import annotations
+
+from feast import FeatureService, FeatureView, OnDemandFeatureView
+
+TRAINING = "training_v1"
+RETRIEVAL = "retrieval_v1"
+RANKING = "ranking_v1"
+
+_HISTORY = ["item_ids", "event_types", "timestamps"]
+
+
+def training(behavior: FeatureView) -> FeatureService:
+    """What a training row reads: the history before its moment."""
+    return FeatureService(name=TRAINING, features=[behavior[_HISTORY]])
+
+
+def retrieval(behavior: FeatureView, owned: FeatureView) -> FeatureService:
+    """What one recommendation request reads of its user, in one call."""
+    fields = [*_HISTORY, "num_events", "count_1d", "count_7d", "count_30d", "mean_price", "last_timestamp"]
+    return FeatureService(name=RETRIEVAL, features=[behavior[fields], owned])
+
+
+def ranking(
+    behavior: FeatureView, text: FeatureView, stats: FeatureView, request: OnDemandFeatureView
+) -> FeatureService:
+    """Everything known of a (user, item) pair at request time.
+
+    For analysis and for other rankers: serving reads item features from the run's own matrix, because a
+    lookup per candidate is what makes recommenders over a feature store slow.
+    """
+    return FeatureService(
+        name=RANKING,
+        features=[behavior, text[["brand", "category", "price"]], stats, request],
+    )
