@@ -1,0 +1,1 @@
+"""Recommendations over HTTP: FastAPI and Prometheus live here, and nothing that trains."""

@@ -1,0 +1,187 @@
+"""From a request to a query, and from a ranked list to the wire: what lies between route and recommender."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from recsys.errors import DependencyError
+from recsys.snapshot import DAY_SECONDS, is_stale
+from recsys.types import NEGATIVE_EVENTS, History, Owned, Query, RankedList, UserFeatures
+from serving.deps import Release
+from serving.schemas import (
+    Event,
+    RecommendationRequest,
+    RecommendationResponse,
+    RecommendedItem,
+    SimilarResponse,
+)
+from serving.telemetry import Telemetry
+
+UNAVAILABLE, STALE, STALE_RUN = "features_unavailable", "stale_features", "stale_run"
+
+Happening = tuple[int, str, str]
+"""A timestamp, an item id and an event type."""
+
+
+def recommend(
+    request: RecommendationRequest, release: Release, telemetry: Telemetry, max_run_age_days: float
+) -> RecommendationResponse:
+    """Answer one request: one feature read, one call of the recommender."""
+    started = time.perf_counter()
+    now = int(time.time())
+    stored, degraded = _read_features(request, release, now)
+    read = time.perf_counter()
+    if request.at is None and now - release.moment > max_run_age_days * DAY_SECONDS:
+        degraded.append(STALE_RUN)
+    query = build_query(request, stored, degraded, _moment(request, stored, release, now, degraded), now)
+    answer = release.backend.recommend([query])[0]
+    ranked = time.perf_counter()
+    fallback = answer.fallback
+    if fallback == "unknown_user" and UNAVAILABLE in answer.degraded:
+        fallback = UNAVAILABLE  # the store did not say that it does not know this user
+    response = RecommendationResponse(
+        run_id=release.run_id,
+        items=_items(answer, release),
+        fallback=fallback,
+        degraded=answer.degraded,
+        timings_ms={
+            "features": _ms(started, read),
+            "recommend": _ms(read, ranked),
+            "total": _ms(started, time.perf_counter()),
+        },
+    )
+    telemetry.stages.labels("features").observe(read - started)
+    telemetry.stages.labels("recommend").observe(ranked - read)
+    if fallback is not None:
+        telemetry.fallbacks.labels(fallback).inc()
+    for reason in answer.degraded:
+        telemetry.degraded.labels(reason).inc()
+    return response
+
+
+def similar(item_id: str, k: int, release: Release) -> SimilarResponse:
+    """The nearest items to one; `UnknownItemError` for an item that is not in the catalogue."""
+    answer = release.backend.similar(item_id, k)
+    return SimilarResponse(run_id=release.run_id, item_id=item_id, items=_items(answer, release))
+
+
+def build_query(
+    request: RecommendationRequest,
+    stored: UserFeatures | None,
+    degraded: Iterable[str],
+    moment: int,
+    now: int,
+) -> Query:
+    """The query of a request: the request's events are added to what the store knows.
+
+    Events at or after the moment are left out where the request names the moment; where it does not, a clock
+    that runs ahead is put right instead, since what the user just did says most.
+    """
+    events = _happenings(request.history, moment, clamp=request.at is None)
+    features = _with_events(stored, request.user_id, events, moment) if events or stored else None
+    return Query(
+        k=request.k,
+        moment=moment,
+        user_id=request.user_id,
+        features=features,
+        exclude_seen=request.exclude_seen,
+        exclude=frozenset(request.exclude),
+        degraded=tuple(degraded),
+        available_at=now if request.at is None else None,
+    )
+
+
+def _read_features(
+    request: RecommendationRequest, release: Release, now: int
+) -> tuple[UserFeatures | None, list[str]]:
+    if request.user_id is None:
+        return None, []
+    try:
+        stored = release.features.read(request.user_id)
+    except DependencyError:
+        return None, [UNAVAILABLE]
+    moment = now if request.at is None else request.at
+    if stored is not None and is_stale(stored, moment, release.ttl_days):
+        return stored, [STALE]
+    return stored, []
+
+
+def _moment(
+    request: RecommendationRequest,
+    stored: UserFeatures | None,
+    release: Release,
+    now: int,
+    degraded: list[str],
+) -> int:
+    """Now, unless the request says otherwise; with an old run, just after the newest event anyone knows of.
+
+    A model that has never seen a gap of years would otherwise see one in every history.
+    """
+    if request.at is not None:
+        return request.at
+    if STALE_RUN not in degraded:
+        return now
+    newest = [event.timestamp + 1 for event in request.history if event.timestamp is not None]
+    if stored is not None and stored.history.timestamps:
+        newest.append(stored.history.timestamps[-1] + 1)
+    return min(now, max([release.moment, *newest]))
+
+
+def _happenings(history: Iterable[Event], moment: int, clamp: bool) -> list[Happening]:
+    events = [event for event in history if event.event_type not in NEGATIVE_EVENTS]
+    happenings = []
+    for back, event in zip(range(len(events), 0, -1), events, strict=True):
+        at = moment - back if event.timestamp is None else event.timestamp
+        if at < moment or clamp:
+            happenings.append((min(at, moment - 1), event.item_id, event.event_type))
+    return sorted(happenings, key=lambda happening: happening[0])  # stable: ties keep the given order
+
+
+def _with_events(
+    stored: UserFeatures | None, user_id: str | None, events: list[Happening], moment: int
+) -> UserFeatures:
+    """Stored features as of the moment plus the request's events; an event told twice counts once."""
+    if stored is None:
+        stored = UserFeatures(user_id or "", History(), 0)
+    old = stored.history
+    known = list(zip(old.timestamps, old.item_ids, old.event_types, strict=True))
+    told = set(known)
+    new = [event for event in events if event not in told]
+    if not new and (not known or known[-1][0] < moment):
+        return stored
+    merged = sorted((e for e in [*known, *new] if e[0] < moment), key=lambda event: event[0])
+    counts = zip(stored.owned.counts, stored.owned.last_timestamps, strict=True)
+    owned = dict(zip(stored.owned.item_ids, counts, strict=True))
+    for at, item_id, _ in new:
+        count, last = owned.get(item_id, (0, at))
+        owned[item_id] = (count + 1, max(last, at))
+    return UserFeatures(
+        user_id=stored.user_id,
+        history=History(
+            tuple(event[1] for event in merged),
+            tuple(event[2] for event in merged),
+            tuple(event[0] for event in merged),
+        ),
+        num_events=stored.num_events + len(new),
+        owned=Owned(tuple(owned), tuple(c for c, _ in owned.values()), tuple(at for _, at in owned.values())),
+        numbers=stored.numbers,
+        as_of=stored.as_of,
+    )
+
+
+def _items(answer: RankedList, release: Release) -> tuple[RecommendedItem, ...]:
+    return tuple(
+        RecommendedItem(
+            item_id=place.item_id,
+            rank=place.rank,
+            score=place.score,
+            title=release.backend.item(place.item_id)["title"],
+            sources=place.sources,
+        )
+        for place in answer.items
+    )
+
+
+def _ms(start: float, end: float) -> float:
+    return round((end - start) * 1000, 3)

@@ -1,0 +1,146 @@
+"""Loading runs: at start, and again whenever the promoted run changes, without missing a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from recsys.artifacts import resolve_run
+from recsys.errors import DependencyError, RecsysError
+from recsys.types import FeatureSource, History, Query, UserFeatures
+from serving.deps import Backend, Release
+from serving.guard import GuardedFeatures
+from serving.settings import Settings
+from serving.telemetry import Telemetry
+
+WARMUP_REQUESTS = 3
+
+log = logging.getLogger(__name__)
+
+LoadRelease = Callable[[Path, Settings], Release]
+
+
+def load_release(path: Path, settings: Settings) -> Release:
+    """Load a run and prepare its feature reader.
+
+    Raises:
+        ArtifactError: the run is missing, unfinished or damaged.
+    """
+    from recsys.loading import load_run  # FAISS and ONNX Runtime load here, not when the service is imported
+
+    run = load_run(path, settings.threads, verify=settings.verify)
+
+    def make_source() -> FeatureSource:
+        if settings.feature_source == "snapshot":
+            return run.snapshot()
+        folder = settings.features or run.path.parent / "features"
+        if not folder.is_dir():
+            raise DependencyError(f"{folder}: there is no feature store here")
+        from serving.features import OnlineFeatureSource  # Feast takes seconds to import
+
+        return OnlineFeatureSource(folder, run.config.features.ttl_days)
+
+    features = GuardedFeatures(
+        make_source, settings.feature_timeout_ms / 1000, settings.feature_cooldown_seconds
+    )
+    features.warm()
+    return Release(
+        path=run.path,
+        run_id=run.run_id,
+        backend=run.recommender,
+        features=features,
+        moment=run.moment,
+        ttl_days=run.config.features.ttl_days,
+    )
+
+
+def warm_up(backend: Backend, moment: int) -> None:
+    """A few requests of each sort, so that no user waits for the first page to be read from disk."""
+    items = backend.vocabulary.item_ids[:5]
+    history = History(items, ("interaction",) * len(items), tuple(range(moment - len(items), moment)))
+    known = UserFeatures("", history, len(items))
+    for _ in range(WARMUP_REQUESTS):
+        backend.recommend([Query(k=20, moment=moment, features=known)])
+        backend.recommend([Query(k=20, moment=moment)])
+    if items:
+        backend.similar(items[0], 20)
+        backend.item(items[0])
+
+
+class Releases:
+    """The release that answers, replaced whole when the run's link moves.
+
+    A run that cannot be loaded leaves the one before in place; it is reported, and tried again when the link
+    moves or after `RETRY_POLLS` looks.
+    """
+
+    RETRY_POLLS = 12
+
+    def __init__(self, settings: Settings, load: LoadRelease, telemetry: Telemetry) -> None:
+        self._settings, self._load, self._telemetry = settings, load, telemetry
+        self.current: Release | None = None
+        self.problem: str | None = None
+        """Why there is no release, or why the newest run was not taken; None when all is well."""
+        self._failed: Path | None = None
+        self._polls_left = 0
+
+    async def follow(self) -> None:
+        """Load the run, then look at its link again and again; ends when cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._settings.poll_seconds)
+
+    async def refresh(self) -> None:
+        """Look once, and load what the link points to when that is new."""
+        target = self._settings.run
+        try:
+            target = await asyncio.to_thread(resolve_run, self._settings.run)
+            if self.current is not None and self.current.path == target:
+                self.problem = self._failed = None
+                return
+            if target == self._failed and self._polls_left > 0:
+                self._polls_left -= 1
+                return
+            release = await asyncio.to_thread(self._load_and_warm, target)
+        except Exception as error:  # noqa: BLE001 - a run that cannot be loaded must not end the service that still has one
+            self._note_failure(target, error)
+            return
+        self._take_over(release)
+
+    def _load_and_warm(self, target: Path) -> Release:
+        release = self._load(target, self._settings)
+        warm_up(release.backend, release.moment)
+        return release
+
+    def _take_over(self, release: Release) -> None:
+        before, self.current = self.current, release
+        self.problem = self._failed = None
+        self._telemetry.took_over(release.run_id, len(release.backend.vocabulary))
+        log.info("run %s answers, %d items", release.run_id, len(release.backend.vocabulary))
+        if before is not None and isinstance(before.features, GuardedFeatures):
+            # Requests that began with the old release may still read; give them time.
+            delay = 2 * self._settings.feature_timeout_ms / 1000
+            asyncio.get_running_loop().call_later(delay, before.features.close)
+
+    def _note_failure(self, target: Path, error: Exception) -> None:
+        known = isinstance(error, RecsysError)
+        self.problem = str(error) if known else f"{target}: could not be loaded ({type(error).__name__})"
+        if target != self._failed:
+            log.error("run not loaded: %s", self.problem, exc_info=None if known else error)
+        self._failed, self._polls_left = target, self.RETRY_POLLS
+        self._telemetry.loads.labels("failed").inc()
+
+
+@contextlib.asynccontextmanager
+async def following(releases: Releases) -> AsyncIterator[None]:
+    """Follow the run while the block lasts."""
+    task = asyncio.create_task(releases.follow())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
