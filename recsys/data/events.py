@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from recsys.data.schema import INTERACTIONS, attributes, note_near_misses, requi
 from recsys.types import NEGATIVE_EVENTS, POSITIVE_DEFAULT
 
 MAX_FUTURE_SHARE = 0.01
-"""A few devices have wrong clocks; when more than this share is in the future, the whole file's times are wrong."""
+"""A few devices have wrong clocks; with a larger share in the future, the whole file's times are wrong."""
 MAX_SET_ASIDE = 0.5
 """When more rows than this share are unusable for one reason, the file is not what it was taken for."""
 
@@ -31,6 +32,9 @@ _ALIASES = {
     "pageview": "view", "page_view": "view", "viewed": "view", "clicked": "click", "purchased": "purchase",
     "rating": "review", "rated": "review", "reviewed": "review", "shared": "share",
 }  # fmt: skip
+
+_Column = Coded | NDArray[np.float64] | pd.Series
+"""What `_ordered` can put in order: text, numbers, or a column as pandas holds it."""
 
 
 @dataclass(slots=True)
@@ -69,7 +73,7 @@ def load_events(
     ids["item_id"] = _known_items(ids["item_id"], item_ids, rows)
     if not rows.keep.any():
         raise notes.refuse("nothing_left")
-    columns: dict[str, Coded | NDArray[np.float64] | pd.Series] = {
+    columns: dict[str, _Column] = {
         **ids,
         "timestamp": pd.Series(seconds),
         "event_type": _event_types(table, config, notes),
@@ -169,17 +173,16 @@ def _values(table: pa.Table, notes: Notes) -> NDArray[np.float64]:
     return values
 
 
-def _note_negative_values(columns: dict[str, Coded | NDArray[np.float64] | pd.Series], notes: Notes) -> None:
+def _note_negative_values(columns: dict[str, _Column], notes: Notes) -> None:
     types, values = columns["event_type"], columns["value"]
-    assert isinstance(types, Coded) and isinstance(values, np.ndarray)
+    assert isinstance(types, Coded)
+    assert isinstance(values, np.ndarray)
     positive = np.array([value not in NEGATIVE_EVENTS for value in types.texts] + [True])[types.codes]
     odd = positive & (values < 0)
     notes.add("value_negative", "value", int(odd.sum()), values[odd.argmax()] if odd.any() else None)
 
 
-def _duplicates(
-    columns: dict[str, Coded | NDArray[np.float64] | pd.Series], rows: _Rows, config: DataConfig
-) -> None:
+def _duplicates(columns: dict[str, _Column], rows: _Rows, config: DataConfig) -> None:
     """Rows equal in every column: hashed first, then compared, so that ten million rows stay cheap."""
     kept = np.flatnonzero(rows.keep)
     codes = {name: _codes(column)[kept] for name, column in columns.items()}
@@ -201,23 +204,21 @@ def _duplicates(
         rows.keep[again] = False
 
 
-def _codes(column: Coded | NDArray[np.float64] | pd.Series) -> NDArray[np.int64]:
+def _codes(column: _Column) -> NDArray[np.int64]:
     """Equal numbers for equal values."""
     if isinstance(column, Coded):
         return column.codes.astype(np.int64)
-    values = column.to_numpy() if isinstance(column, pd.Series) else column
+    values: NDArray[Any] = column.to_numpy() if isinstance(column, pd.Series) else column
     if values.dtype == np.int64:
-        return values.copy()
+        return values
     if values.dtype == np.float64:
         return np.where(np.isnan(values), np.nan, values + 0.0).view(np.int64)
     return pd.factorize(values, use_na_sentinel=True)[0].astype(np.int64)
 
 
-def _ordered(
-    column: Coded | NDArray[np.float64] | pd.Series, order: NDArray[np.int64]
-) -> NDArray[np.object_]:
+def _ordered(column: _Column, order: NDArray[np.int64]) -> Any:
     if isinstance(column, Coded):
-        return Coded(column.codes[order], column.values).to_objects()
+        return Coded(column.codes[order], column.texts).to_objects()
     if isinstance(column, pd.Series):
-        return column.take(order).array  # type: ignore[return-value]
-    return column[order]  # type: ignore[return-value]
+        return column.take(order).array
+    return column[order]

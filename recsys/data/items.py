@@ -21,11 +21,12 @@ from recsys.data.text import clean_text_column
 TEXT_COLUMNS = ("title", "description", "category", "brand", "tags")
 
 _IN_STOCK = frozenset(
-    "true t yes y 1 on in_stock instock in-stock available 是 有 有货 现货 在售".split() + ["in stock"]
+    {"true", "t", "yes", "y", "on", "in_stock", "in stock", "instock", "in-stock", "available"}
+    | {"是", "有", "有货", "现货", "在售"}
 )
 _OUT_OF_STOCK = frozenset(
-    "false f no n 0 off out_of_stock outofstock out-of-stock unavailable sold_out soldout 否 无 无货 缺货 售罄 下架".split()
-    + ["out of stock", "sold out"]
+    {"false", "f", "no", "n", "off", "out_of_stock", "out of stock", "outofstock", "out-of-stock"}
+    | {"unavailable", "sold out", "sold_out", "soldout", "否", "无", "无货", "缺货", "售罄", "下架"}
 )
 _AMOUNT = re.compile(r"[-+(]?\s*[^\d\s.,+-]{0,4}\s*([-+]?\d[\d.,\s'’]*)\s*[^\d\s.,]{0,6}\s*\)?")
 
@@ -123,14 +124,13 @@ def _stock(table: pa.Table, notes: Notes) -> NDArray[np.bool_]:
         numbers, _ = number_column(column, "in_stock", notes)
         return np.asarray(np.isnan(numbers) | (numbers > 0))
     coded = text_column(column, "in_stock", Notes(notes.file))
-    flags = np.array([_flag(value) for value in coded.texts] + [True], dtype=object)
+    flags = [_flag(value) for value in coded.texts]
     notes.add(
         "stock_unreadable",
         "in_stock",
         *coded.count(lambda value: bool(value.strip()) and _flag(value) is None),
     )
-    flags[np.equal(flags, None)] = True
-    return flags.astype(bool)[coded.codes]
+    return np.array([flag is not False for flag in flags] + [True])[coded.codes]
 
 
 def _flag(text: str) -> bool | None:
@@ -180,9 +180,8 @@ def _one_row_each(items: pd.DataFrame, notes: Notes) -> pd.DataFrame:
         return items
     notes.add("item_conflict", "item_id", int(conflict.sum()), _example(items, conflict))
     concerned = items[items["item_id"].duplicated(keep=False)]
-    merged = (
-        concerned.replace({name: {"": None} for name in TEXT_COLUMNS}).groupby("item_id", sort=False).first()
-    )
+    texts = {name: concerned[name].mask(concerned[name] == "") for name in TEXT_COLUMNS}
+    merged = concerned.assign(**texts).groupby("item_id", sort=False).first()
     merged[list(TEXT_COLUMNS)] = merged[list(TEXT_COLUMNS)].fillna("")
     first = items[~conflict].set_index("item_id")
     first.loc[merged.index, merged.columns] = merged

@@ -1,4 +1,4 @@
-"""Times of any spelling to Unix seconds, UTC. A unit is recognised by its size, a day/month order never guessed.
+"""Times of any spelling to Unix seconds, UTC. Units are known by size; day/month order is never guessed.
 
 Seconds of the years 1973 to 5138 have 9 to 11 digits, milliseconds 12 to 14, and so on: the ranges do not
 overlap for any time a shop can have.
@@ -122,7 +122,7 @@ def _from_text(column: pa.ChunkedArray, name: str, notes: Notes) -> Moments:
         encoded = encoded.unify_dictionaries().combine_chunks()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     values = encoded.dictionary
-    numeral = pc.match_substring_regex(values, _NUMERAL).to_numpy(zero_copy_only=False)[codes_or_last(codes)]
+    numeral = pc.match_substring_regex(values, _NUMERAL).to_numpy(zero_copy_only=False)[_at_least_zero(codes)]
     if len(values) and (numeral & (codes >= 0)).sum() * 2 > (codes >= 0).sum():
         texts = pd.Series(values.to_numpy(zero_copy_only=False), dtype=object).str.strip()
         whole = texts.str.fullmatch(r"[+-]?\d{1,18}").to_numpy(bool)
@@ -137,13 +137,13 @@ def _from_text(column: pa.ChunkedArray, name: str, notes: Notes) -> Moments:
     return _from_ticks(pa.chunked_array([micros.cast(pa.timestamp("us"))]), 1_000_000, name, notes)
 
 
-def codes_or_last(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _at_least_zero(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Codes that can index a table of at least one value; callers mask what was missing."""
     return np.maximum(codes, 0)
 
 
 def _parse_dates(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Microseconds and readability of ISO 8601 texts, year first; slashes, dots and 年月日 are read as dashes."""
+    """Microseconds and readability of ISO 8601 texts; slashes, dots and 年月日 are read as dashes."""
     year_first = pc.match_substring_regex(values, _YEAR_FIRST)
     plain = pc.utf8_trim_whitespace(pc.if_else(year_first, values, ""))
     head = pc.replace_substring_regex(plain, r"^(\d{4})[/.年](\d{1,2})[/.月](\d{1,2})日?", r"\1-\2-\3")

@@ -28,7 +28,7 @@ REPAIRS: dict[str, str] = {
     "id_padded": "Ids with blanks around them, kept exactly as they are.",
     "id_like_missing": "Ids that read like a missing value, kept exactly as they are.",
     "id_rounded": "Ids in scientific notation, probably rounded by a spreadsheet; kept as they are.",
-    "id_reconciled": "Written differently in two files (123, 123.0 or blanks); brought to the first file's form.",
+    "id_reconciled": "Written differently in two files (123, 123.0, blanks around); brought to one form.",
     "time_unit": "Times in milli-, micro- or nanoseconds were converted to seconds.",
     "time_fraction": "Fractions of a second were cut off.",
     "time_calendar": "Calendar numbers (YYYYMMDD) were read as days, UTC.",

@@ -19,8 +19,8 @@ RELATIONS = ("user_id", "friend_id")
 
 _OTHER_NAMES = {
     "user_id": ("user", "uid", "customerid", "customer", "visitorid", "reviewerid", "memberid", "accountid"),
-    "item_id": ("item", "iid", "productid", "product", "asin", "sku", "stockcode", "movieid", "articleid", "id"),
-    "timestamp": ("time", "ts", "date", "datetime", "createdat", "eventtime", "unixreviewtime", "invoicedate"),
+    "item_id": ("item", "iid", "productid", "product", "asin", "sku", "stockcode", "movieid", "id"),
+    "timestamp": ("time", "ts", "date", "datetime", "createdat", "eventtime", "invoicedate"),
     "event_type": ("event", "action", "behavior", "behaviour", "type"),
     "value": ("quantity", "rating", "amount"),
     "session_id": ("session", "visitid"),

@@ -14,8 +14,14 @@ import pyarrow.compute as pc
 from recsys.data.columns import Coded
 from recsys.data.report import Notes
 
-_BLOCKS = "address article aside blockquote br dd div dl dt figure footer h[1-6] header hr img input li main nav ol option p pre section select table tbody td tfoot th thead tr ul"
-_INLINE = "a abbr b big body button center code del em font form head html i iframe ins kbd label link mark meta s small span strike strong style script sub sup svg title tt u video"
+_BLOCKS = (
+    "address article aside blockquote br dd div dl dt figure footer h[1-6] header hr img input li main nav "
+    "ol option p pre section select table tbody td tfoot th thead tr ul"
+)
+_INLINE = (
+    "a abbr b big body button center code del em font form head html i iframe ins kbd label link mark meta "
+    "s small span strike strong style script sub sup svg title tt u video"
+)
 _NAMES = "|".join(sorted(f"{_BLOCKS} {_INLINE}".split(), key=len, reverse=True))
 # Only names that HTML has: "Vector<int>" and "<Untitled>" are text.
 _TAG = re.compile(rf"</?({_NAMES}|[a-z]+:[a-z]+)(?=[\s/>])[^<>]*>|<!--.*?-->|<!doctype[^<>]*>", re.I | re.S)

@@ -1,0 +1,33 @@
+"""`recsys data`: check a folder, make a sample shop, fetch a public set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from recsys.config import load_config
+
+
+@click.group(name="data")
+def command() -> None:
+    """Check a dataset, make a sample shop, fetch a public set."""
+
+
+@command.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting.")
+def check(folder: Path, as_json: bool, config: Path | None, settings: tuple[str, ...]) -> None:
+    """Load FOLDER and report every repair; exit 2 with one line when it must be refused."""
+    from rich.console import Console
+
+    from recsys.data.interactions import load_dataset
+
+    report = load_dataset(folder, load_config(config, settings).data).report
+    if as_json:
+        click.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
+    else:
+        Console().print(report.render())
