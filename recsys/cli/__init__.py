@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under recsys.cli, one sentence)
     "augment": ("augment", "Augmentation ops: list, run, explain, replay."),
     "data": ("data", "Check a dataset, make a sample shop, fetch a public set."),
+    "demo": ("demo", "A made-up shop from nothing to ranked recommendations."),
     "doctor": ("doctor", "Say what is installed, which device will be used, what is missing."),
     "evaluate": ("evaluate", "Score ranked lists against what users did afterwards."),
     "features": ("features", "Apply, materialise or show the feature store."),
@@ -64,7 +65,16 @@ def cli(verbose: bool) -> None:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    for noisy in ("matplotlib", "urllib3", "httpx", "onnxscript", "onnx_ir", "torch.onnx", "transformers"):
+    for noisy in (
+        "faiss.loader",
+        "matplotlib",
+        "urllib3",
+        "httpx",
+        "onnxscript",
+        "onnx_ir",
+        "torch.onnx",
+        "transformers",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
