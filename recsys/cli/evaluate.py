@@ -1,0 +1,143 @@
+"""`recsys evaluate`: score ranked lists against the answer sheet of a split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+
+from recsys.errors import InputError
+from recsys.evaluate.answers import AnswerSheet, Histories, load_split, read_table
+from recsys.evaluate.baselines import standard_baselines
+from recsys.evaluate.evaluate import Comparison, Evaluation, Task, compare, evaluate_lists
+from recsys.evaluate.measure import measure_baselines
+from recsys.evaluate.tables import comparison_grid, results_grid, segment_grids, to_rich
+from recsys.types import Floats
+
+_LIST_COLUMNS = ("user_id", "item_id", "rank")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--split",
+    "folder",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder with train/interactions.parquet, train/items.parquet, truth.parquet, users.parquet.",
+)
+@click.option(
+    "--recs",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Lists to score, Parquet: user_id, item_id, rank (1 is best).",
+)
+@click.option(
+    "--vs", type=click.Path(path_type=Path), help="Other lists: adds the paired difference to them."
+)
+@click.option(
+    "--task",
+    type=click.Choice(["all", "novel"]),
+    default="all",
+    show_default=True,
+    help="novel takes out what the user already had.",
+)
+@click.option(
+    "--baselines/--no-baselines", default=True, show_default=True, help="Show the baselines beside it."
+)
+@click.option(
+    "--vectors",
+    type=click.Path(path_type=Path),
+    help="Vectors of the un-tuned text encoder (.npy, a row per item of items.parquet), for the text baselines.",
+)
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a report with plots here.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def command(
+    folder: Path,
+    recs: Path,
+    vs: Path | None,
+    task: Task,
+    baselines: bool,
+    vectors: Path | None,
+    html: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Score ranked lists over the whole catalogue, by segment, with 95% intervals over users."""
+    sheet, train = load_split(folder)
+    evaluations = [_score(recs, sheet, task, seed)]
+    comparisons: list[Comparison] = []
+    if vs is not None:
+        other = _score(vs, sheet, task, seed, taken=evaluations[0].name)
+        evaluations.append(other)
+        comparisons.append(compare(evaluations[0], other, seed=seed))
+    if baselines:
+        evaluations += _measure(sheet, train, task, vectors, seed)
+    if html is not None:
+        _write_html(html, evaluations, comparisons, folder)
+    if as_json:
+        click.echo(json.dumps(_as_json(evaluations, comparisons)))
+    else:
+        _show(evaluations, comparisons)
+
+
+def _score(path: Path, sheet: AnswerSheet, task: Task, seed: int, taken: str = "") -> Evaluation:
+    frame = read_table(path, _LIST_COLUMNS)
+    name = path.stem if path.stem != taken else f"{path.stem} (other)"
+    try:
+        return evaluate_lists(frame, sheet, task, name=name, seed=seed)
+    except InputError as error:  # the inner room does not know which file this is
+        raise InputError(
+            error.problem, file=str(path), column=error.column, count=error.count,
+            example=error.example, hint=error.hint,
+        ) from error  # fmt: skip
+
+
+def _measure(
+    sheet: AnswerSheet, train: Histories, task: Task, vectors: Path | None, seed: int
+) -> list[Evaluation]:
+    table = None if vectors is None else _load_vectors(vectors, len(sheet.items))
+    chosen = standard_baselines(len(sheet.items), table)
+    return measure_baselines(sheet, train, baselines=chosen, tasks=(task,), seed=seed)[task]
+
+
+def _load_vectors(path: Path, num_items: int) -> Floats:
+    try:
+        table = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"not a readable .npy array ({error})", file=str(path)) from error
+    if not isinstance(table, np.ndarray) or table.ndim != 2 or len(table) != num_items:
+        shape = getattr(table, "shape", "several arrays")
+        raise InputError(
+            f"expected one row per item of the catalogue ({num_items:,}), got {shape}", file=str(path)
+        )
+    return np.asarray(table, np.float32)
+
+
+def _write_html(
+    path: Path, evaluations: list[Evaluation], comparisons: list[Comparison], folder: Path
+) -> None:
+    from recsys.evaluate.report import ReportContent, write_report  # matplotlib, only where asked for
+
+    write_report(path, ReportContent(f"Evaluation on {folder.name}", evaluations, comparisons))
+
+
+def _as_json(evaluations: list[Evaluation], comparisons: list[Comparison]) -> dict[str, object]:
+    return {
+        "evaluations": [one.to_dict() for one in evaluations],
+        "comparisons": [one.to_dict() for one in comparisons],
+    }
+
+
+def _show(evaluations: list[Evaluation], comparisons: list[Comparison]) -> None:
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to fit into
+        console = Console(width=200)
+    grids = [results_grid(evaluations), *segment_grids(evaluations)]
+    if comparisons:
+        grids.append(comparison_grid(comparisons))
+    for grid in grids:
+        console.print(to_rich(grid))
