@@ -280,7 +280,7 @@ def _machine() -> Iterator[Finding]:
         parts.append(f"{memory / 2**30:.1f} GiB of memory free")
         enough &= memory / 2**30 >= _LEAST_MEMORY_GIB
     parts.append(f"{disk / 2**30:.0f} GiB of disk free here")
-    hint = f"A large dataset wants {_LEAST_MEMORY_GIB:.0f} GiB of memory and {_LEAST_DISK_GIB:.0f} GiB of disk"
+    hint = f"A run wants {_LEAST_MEMORY_GIB:.0f} GiB of memory and {_LEAST_DISK_GIB:.0f} GiB of disk"
     yield Finding("machine", "ok" if enough else "note", ", ".join(parts), "" if enough else hint)
 
 
