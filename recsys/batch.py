@@ -1,0 +1,52 @@
+"""Lists for many users: the recommendation path over a run's own snapshot of features, as a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from recsys.loading import LoadedRun
+from recsys.types import Query, RankedList
+
+_CHUNK = 2048
+
+
+def recommend_users(
+    loaded: LoadedRun, users: Sequence[str], k: int, moment: int, *, exclude_seen: bool = False
+) -> pa.Table:
+    """Ranked lists as of `moment` (Unix seconds), of items for sale today.
+
+    Returns:
+        user_id, item_id, rank (1 is best), score, fallback (null where the list is personal): k rows per
+        user, fewer only where the allowed catalogue is smaller.
+    """
+    source = loaded.snapshot()
+    today = max(moment, int(time.time()))
+    parts = []
+    for start in range(0, len(users), _CHUNK):
+        chunk = users[start : start + _CHUNK]
+        queries = [
+            Query(k, moment, user, features, exclude_seen=exclude_seen, available_at=today)
+            for user, features in zip(chunk, source.fetch(chunk), strict=True)
+        ]
+        parts.append(_table(chunk, loaded.recommender.recommend(queries)))
+    return pa.concat_tables(parts)
+
+
+def _table(users: Sequence[str], answers: Sequence[RankedList]) -> pa.Table:
+    places = [
+        (user, answer.fallback, place)
+        for user, answer in zip(users, answers, strict=True)
+        for place in answer.items
+    ]
+    return pa.table(
+        {
+            "user_id": pa.array([user for user, _, _ in places], pa.string()),
+            "item_id": pa.array([place.item_id for _, _, place in places], pa.string()),
+            "rank": pa.array([place.rank for _, _, place in places], pa.int32()),
+            "score": pa.array([place.score for _, _, place in places], pa.float32()),
+            "fallback": pa.array([reason for _, reason, _ in places], pa.string()),
+        }
+    )

@@ -1,0 +1,105 @@
+"""`recsys recommend`: ranked lists for a file of users."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.artifacts import replacing
+from recsys.errors import InputError
+
+MOST = 1000
+"""Largest list per user."""
+
+
+@click.command("recommend")
+@click.option(
+    "--run", "run_path", type=click.Path(path_type=Path), required=True, help="A run, RUNS/live, or RUNS."
+)
+@click.option(
+    "--users", type=click.Path(path_type=Path), required=True, help="Parquet or CSV file with user_id."
+)
+@click.option("--k", type=click.IntRange(1, MOST), default=20, show_default=True, help="Places per user.")
+@click.option(
+    "--exclude-seen/--include-seen",
+    default=False,
+    show_default=True,
+    help="Leave out what a user has had already.",
+)
+@click.option(
+    "--at",
+    type=click.DateTime(),
+    default=None,
+    help="The moment, UTC, that recency is counted from; default: where the run's data ends.",
+)
+@click.option("--threads", type=click.IntRange(1), default=None, help="Threads; default: all cores.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
+def command(
+    run_path: Path,
+    users: Path,
+    k: int,
+    exclude_seen: bool,
+    at: click.DateTime | None,
+    threads: int | None,
+    out: Path,
+) -> None:
+    """Write user_id, item_id, rank (1 is best), score and fallback: k rows for every user asked for.
+
+    A user the run does not know gets the popular list, and `fallback` says why.
+    """
+    from datetime import UTC, datetime
+
+    from recsys.batch import recommend_users
+    from recsys.loading import load_run
+
+    if not out.parent.is_dir():
+        raise InputError("there is no such folder to write into", file=str(out.parent), hint="Make it first")
+    started = time.perf_counter()
+    loaded = load_run(run_path, threads)
+    moment = loaded.moment
+    if isinstance(at, datetime):
+        moment = int(at.replace(tzinfo=UTC).timestamp())
+    table = recommend_users(loaded, read_users(users), k, moment, exclude_seen=exclude_seen)
+    with replacing(out) as temporary:
+        pq.write_table(table, temporary)
+    flagged = table["fallback"].drop_null()
+    click.echo(
+        f"{out}: {table.num_rows:,} rows, {time.perf_counter() - started:.1f} s, "
+        f"{len(flagged) // k:,} users with a fallback list"
+    )
+
+
+def read_users(path: Path) -> list[str]:
+    """The distinct users of a file, in its order.
+
+    Raises:
+        InputError: unreadable, without a user_id column, or empty.
+    """
+    try:
+        if path.suffix == ".csv":
+            from pyarrow import csv
+
+            options = csv.ConvertOptions(column_types={"user_id": pa.string()})
+            table = csv.read_csv(path, convert_options=options)
+        else:
+            table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise InputError(f"cannot be read ({str(error).splitlines()[0]})", file=str(path)) from error
+    if "user_id" not in table.column_names:
+        raise InputError(
+            "the column is missing",
+            file=str(path),
+            column="user_id",
+            hint=f"It has {', '.join(table.column_names)}",
+        )
+    column = table["user_id"]
+    if column.null_count:
+        raise InputError("empty ids", file=str(path), column="user_id", count=column.null_count)
+    users = list(dict.fromkeys(column.cast(pa.string()).to_pylist()))
+    if not users:
+        raise InputError("no users in the file", file=str(path))
+    return users

@@ -1,0 +1,37 @@
+"""`recsys run`: every stage, from two files to a promoted run."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from recsys.config import load_config
+
+
+@click.command("run")
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder with interactions and items."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of runs.")
+@click.option("--config", type=click.Path(path_type=Path), default=None, help="TOML file of settings.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting; repeatable."
+)
+@click.option("--fresh", is_flag=True, help="Begin anew even where an unfinished run could go on.")
+def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...], fresh: bool) -> None:
+    """Make a run and promote it: OUT/live points to it afterwards.
+
+    Started again after a kill with the same data and settings, it goes on with the unfinished run.
+    """
+    effective = load_config(config, settings)
+    from recsys.evaluate.show import show_run
+    from recsys.pipeline import run_pipeline  # torch takes seconds to import
+
+    run = run_pipeline(data, out, effective, fresh=fresh, progress=sys.stderr.isatty())
+    show_run(run)
+    click.echo(f"run:    {run}")
+    click.echo(f"report: {run / 'report.html'}")
+    click.echo(f"next:   recsys recommend --run {out} --users users.parquet --k 20 --out recs.parquet")
+    click.echo(f"        recsys serve --run {out / 'live'} --port 8000")

@@ -1,0 +1,152 @@
+"""One fit: everything the recommender needs, built from the events before one cut, in one folder.
+
+The pipeline fits three times (select, report, final) and each time ends with the same kind of folder, so
+that what is measured is loaded and asked exactly as what is served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from recsys.artifacts import load_array, replacing, write_array
+from recsys.config import Config
+from recsys.contexts import Contexts, Vocabulary
+from recsys.data.behaviour import positives
+from recsys.data.features import write_snapshot
+from recsys.data.interactions import Dataset
+from recsys.data.split import events_before, held_out_targets
+from recsys.index import build_index, load_index, write_index
+from recsys.loading import (
+    FACTS_FILE,
+    ITEMS,
+    USERS,
+    build_sources,
+    load_covisitation,
+    load_shelf,
+    write_covisitation,
+)
+from recsys.model.fitted import TowersFit
+from recsys.rank_features import item_facts
+from recsys.recommend import Recommender
+from recsys.retrieve import fit_covisitation
+from recsys.scorer import OnnxScorer, OnnxUserTower
+from recsys.snapshot import SnapshotSource
+from recsys.types import Query, Rows
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What all fits share: the checked data and its rows."""
+
+    dataset: Dataset
+    config: Config
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The catalogue's rows."""
+        return Vocabulary(self.dataset.items["item_id"].tolist())
+
+    @cached_property
+    def end(self) -> int:
+        """Unix seconds just after the newest event."""
+        return int(self.dataset.interactions["timestamp"].max()) + 1
+
+    def events(self, cut: int) -> pd.DataFrame:
+        """Positive events before a cut."""
+        return positives(events_before(self.dataset.interactions, cut))
+
+    def item_counts(self, cut: int) -> NDArray[np.int64]:
+        """(num_items,) positive events before a cut."""
+        rows = self.vocabulary.rows(self.events(cut)["item_id"].tolist())
+        return np.bincount(rows, minlength=len(self.vocabulary)).astype(np.int64)
+
+    def answers(self, start: int, end: int) -> dict[str, Rows]:
+        """What each user known before `start` took in [start, end), as distinct rows."""
+        pairs = held_out_targets(self.dataset.interactions, start, end)
+        pairs = pairs.assign(row=self.vocabulary.rows(pairs["item_id"].tolist()))
+        return {str(user): group.to_numpy(np.int64) for user, group in pairs.groupby("user_id")["row"]}
+
+
+def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
+    """Write every file of a fit but the exported towers (`recsys.export`) and the ranker.
+
+    Returns what the manifest says of the index.
+    """
+    events = shop.events(cut)
+    rows = shop.vocabulary.rows(events["item_id"].tolist())
+    moments = events["timestamp"].to_numpy(np.int64)
+    items = shop.dataset.items
+    with replacing(folder / ITEMS) as temporary:
+        items.to_parquet(temporary, index=False)
+    facts = item_facts(
+        rows,
+        moments,
+        cut,
+        prices=items["price"].to_numpy(np.float64),
+        categories=items["category"].tolist(),
+        brands=items["brand"].tolist(),
+        in_stock=items["in_stock"].to_numpy(np.bool_),
+        available_from=items["available_from"].to_numpy(np.float64),
+    )
+    write_array(folder / FACTS_FILE, facts)
+    weights = events["event_type"].map(shop.config.data.event_weights).fillna(1.0).to_numpy(np.float32)
+    users = pd.factorize(events["user_id"])[0].astype(np.int64)
+    write_covisitation(folder, fit_covisitation(users, rows, weights, len(shop.vocabulary)))
+    write_snapshot(
+        folder / USERS, events_before(shop.dataset.interactions, cut), items, cut, shop.config.features
+    )
+    index, figures = build_index(
+        towers.item_vectors(), shop.config.index, shop.config.run.seed, shop.config.run.threads
+    )
+    write_index(index, folder / "index.faiss")
+    return figures
+
+
+def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
+    """A recommender from a fit's folder and, unless None, a ranker's file."""
+    threads = config.run.threads
+    shelf = load_shelf(folder)
+    index = load_index(folder / "index.faiss", threads)
+    tower = OnnxUserTower(
+        folder / "user_tower.onnx",
+        load_array(folder / "history_vectors.npy"),
+        config.model.history_length,
+        threads,
+    )
+    sources = build_sources(config.retrieve, index, load_covisitation(folder), shelf.facts)
+    scorer = OnnxScorer(ranker, threads) if ranker is not None and ranker.is_file() else None
+    return Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
+
+
+def held_out_queries(
+    folder: Path, answers: dict[str, Rows], start: int, end: int, k: int, *, exclude_seen: bool = False
+) -> tuple[list[Query], list[Rows]]:
+    """A query as of `start` for every user with answers up to `end`, with those answers."""
+    users = sorted(answers)
+    features = SnapshotSource(folder / USERS).fetch(users)
+    queries = [
+        Query(k=k, moment=start, user_id=user, features=mine, exclude_seen=exclude_seen, available_at=end)
+        for user, mine in zip(users, features, strict=True)
+    ]
+    return queries, [answers[user] for user in users]
+
+
+def validation_contexts(shop: Shop, folder_contexts: Contexts, start: int, end: int) -> Contexts:
+    """One held-out row per user known before `start`: history as of `start`, targets in [start, end).
+
+    Args:
+        shop: The data.
+        folder_contexts: All contexts, whose rows from `start` on hold the targets.
+        start: The cut, Unix seconds.
+        end: Where the targets end.
+    """
+    from recsys.data.features import held_out_contexts
+
+    return held_out_contexts(shop.dataset, shop.vocabulary, shop.config, start, end)

@@ -1,0 +1,286 @@
+"""Every stage in order, from two files to a promoted run.
+
+    data → features → encode → select (augment, towers, fine-tuning) → ranker → report → final → export
+
+`select` is fitted on the oldest events and chooses on the next; `report` is fitted up to the newest slice
+and measured on it once; `final` is fitted on everything and served. Started again after a kill, the same
+command goes on: each long stage finds its own checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from recsys.artifacts import load_array, write_array
+from recsys.augmented import Augmented, augment_rows, augment_texts
+from recsys.config import Config
+from recsys.contexts import Contexts
+from recsys.data.catalogue import item_texts
+from recsys.data.contexts_from import contexts_before
+from recsys.data.features import FeatureStoreRoom
+from recsys.data.interactions import load_dataset
+from recsys.data.split import temporal_cuts
+from recsys.distributed import training_device
+from recsys.export import export_text_encoder, export_towers
+from recsys.finetune import finetune_encoder
+from recsys.fit import Shop, held_out_queries, load_fit, write_fit
+from recsys.measure import measure_report
+from recsys.model.encoder import TextEncoder
+from recsys.model.fitted import TowersFit
+from recsys.model.whitening import Whitening
+from recsys.rank_features import RANK_FEATURES
+from recsys.ranking import train_ranker
+from recsys.runs import OpenRun, open_run
+from recsys.train import fit_towers
+from recsys.types import Floats
+
+logger = logging.getLogger(__name__)
+
+FEATURES = "features"
+"""Folder of the feature store beside the runs."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the model stages work on."""
+
+    shop: Shop
+    contexts: Contexts
+    """Of the whole log; each fit takes those before its cut."""
+    grain: int
+    validation: Contexts
+    cut_validation: int
+    cut_report: int
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text side of a run: an encoder, its whitening, and what they make of the catalogue."""
+
+    encoder: TextEncoder
+    whitening: Whitening
+    vectors: Floats
+    """(n, dim)"""
+    variants: Floats | None
+    """(n, dim) of augmented texts, zero where an item has none."""
+
+
+def run_pipeline(
+    data: Path, out: Path, config: Config, *, fresh: bool = False, progress: bool = True
+) -> Path:
+    """Make a run from a dataset and promote it.
+
+    Args:
+        data: Folder with `interactions` and `items`.
+        out: Folder of runs; the feature store lives in it too.
+        config: The effective configuration.
+        fresh: Do not go on with an unfinished run of the same configuration and data.
+        progress: Show progress bars on a terminal.
+
+    Returns:
+        The run's folder; `out/live` points to it.
+
+    Raises:
+        RecsysError: bad data or configuration, a store or a package missing.
+    """
+    if config.run.threads is not None:
+        torch.set_num_threads(config.run.threads)
+    dataset = load_dataset(data, config.data)
+    run = open_run(out, config, dataset.digests, fresh=fresh)
+    shop = Shop(dataset, config)
+    with run.stage("data") as figures:
+        figures.update(
+            events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_dict()
+        )
+    prepared = _prepare(run, shop, out / FEATURES)
+    words, raw = _encode(run, prepared, config, progress)
+    words, epochs = _select(run, prepared, words, config, progress)
+    _ranker(run, prepared, config)
+    metrics = _report(run, prepared, words, raw, epochs, config, progress)
+    files = _final(run, prepared, words, epochs, config, progress)
+    run.finish(files, metrics)
+    return run.folder
+
+
+def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> Prepared:
+    config, log = shop.config, shop.dataset.interactions
+    with run.stage("features") as figures:
+        store = FeatureStoreRoom(store_folder)
+        figures["rows"] = store.write(shop.dataset, config.features)
+        store.apply()
+        store.materialize()
+        weights = config.data.event_weights
+        contexts = store.training_contexts(log, shop.vocabulary, config.features, weights)
+        cut_validation, cut_report = temporal_cuts(log["timestamp"].to_numpy(np.int64), config.split)
+        between = log[(log["timestamp"] >= cut_validation) & (log["timestamp"] < cut_report)]
+        validation = store.held_out_contexts(
+            between, cut_validation, shop.vocabulary, config.features, weights
+        )
+        figures.update(
+            contexts=len(contexts),
+            validation_users=len(validation),
+            grain_seconds=store.grain,
+            cut_validation=cut_validation,
+            cut_report=cut_report,
+        )
+    texts = item_texts(shop.dataset.items)
+    return Prepared(shop, contexts, store.grain, validation, cut_validation, cut_report, texts)
+
+
+def _encode(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> tuple[Words, Floats]:
+    with run.stage("encode") as figures:
+        device = training_device(config.run.device)
+        encoder = TextEncoder.load(config.encoder, device, config.train.precision)
+        cache = run.work / "raw_vectors.npy"
+        if cache.is_file():
+            raw: Floats = np.array(load_array(cache))
+        else:
+            raw = encoder.encode(prepared.texts, progress="item texts" if progress else None)
+            write_array(cache, raw)
+        whitening = Whitening.fit(raw, config.model.dim)
+        changed = augment_texts(prepared.shop.dataset.items, prepared.texts, config)
+        figures.update(texts=len(set(prepared.texts)), dim=whitening.projection.shape[1], device=str(device))
+        figures["augmented_texts"] = changed.counts
+        words = Words(
+            encoder, whitening, whitening.apply(raw), _variants(encoder, whitening, changed.texts, len(raw))
+        )
+    return words, raw
+
+
+def _variants(encoder: TextEncoder, whitening: Whitening, texts: dict[int, str], size: int) -> Floats | None:
+    if not texts:
+        return None
+    rows = np.fromiter(texts, np.int64, len(texts))
+    variants = np.zeros((size, whitening.projection.shape[1]), np.float32)
+    variants[rows] = whitening.apply(encoder.encode(list(texts.values())))
+    return variants
+
+
+def _towers(
+    run: OpenRun,
+    prepared: Prepared,
+    words: Words,
+    config: Config,
+    stage: str,
+    cut: int,
+    *,
+    epochs: int | None,
+    progress: bool,
+) -> tuple[TowersFit, Augmented]:
+    """Fit the towers on the contexts before a cut, augmented as configured."""
+    shop = prepared.shop
+    fit = contexts_before(prepared.contexts, cut, prepared.grain)
+    augmented = augment_rows(fit, shop, cut, config)
+    towers = fit_towers(
+        augmented.contexts,
+        words.vectors,
+        shop.item_counts(cut),
+        config,
+        run.folder / "training" / stage,
+        validation=None if epochs else prepared.validation,
+        epochs=epochs,
+        fusion=augmented.fusion,
+        text_variants=words.variants,
+        stage=stage,
+        progress=progress,
+    )
+    return towers, augmented
+
+
+def _select(
+    run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool
+) -> tuple[Words, int]:
+    cut = prepared.cut_validation
+    with run.stage("select") as figures:
+        towers, augmented = _towers(
+            run, prepared, words, config, "select", cut, epochs=None, progress=progress
+        )
+        figures.update(towers.report(), augmented_rows=augmented.counts)
+    if config.finetune.enabled:
+        with run.stage("finetune") as figures:
+            result = finetune_encoder(
+                words.encoder,
+                prepared.texts,
+                contexts_before(prepared.contexts, cut, prepared.grain),
+                towers,
+                words.whitening,
+                config,
+                run.folder / "training" / "finetune",
+                validation=prepared.validation,
+                progress=progress,
+            )
+            figures.update(result.report)
+            if result.kept:
+                changed = augment_texts(prepared.shop.dataset.items, prepared.texts, config)
+                variants = _variants(result.encoder, result.whitening, changed.texts, len(prepared.texts))
+                words = Words(result.encoder, result.whitening, result.text_vectors, variants)
+                towers = result.towers
+    _write(run.work / "select", prepared.shop, cut, towers)
+    return words, towers.epochs
+
+
+def _write(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
+    figures = export_towers(towers, folder, shop.config)
+    return {"user_tower": figures, "index": write_fit(folder, shop, cut, towers)}
+
+
+def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
+    path = run.folder / "ranker.onnx"
+    with run.stage("ranker") as figures:
+        if not config.rank.enabled:
+            figures.update(kept=False, why="rank.enabled is false")
+            return
+        start, end = prepared.cut_validation, prepared.cut_report
+        recommender = load_fit(run.work / "select", config, None)
+        answers = prepared.shop.answers(start, end)
+        queries, targets = held_out_queries(run.work / "select", answers, start, end, k=1)
+        figures.update(train_ranker(recommender, queries, targets, config.rank, config.run.seed, path))
+
+
+def _report(
+    run: OpenRun, prepared: Prepared, words: Words, raw: Floats, epochs: int, config: Config, progress: bool
+) -> dict[str, Any]:
+    cut, folder = prepared.cut_report, run.work / "report"
+    with run.stage("report") as figures:
+        towers, _ = _towers(run, prepared, words, config, "report", cut, epochs=epochs, progress=progress)
+        _write(folder, prepared.shop, cut, towers)
+        recommender = load_fit(folder, config, run.folder / "ranker.onnx")
+        metrics = measure_report(run, recommender, folder, prepared.shop, cut, raw)
+        figures.update(metrics["headline"])
+    return metrics
+
+
+def _final(
+    run: OpenRun, prepared: Prepared, words: Words, epochs: int, config: Config, progress: bool
+) -> list[str]:
+    shop = prepared.shop
+    cut = shop.end if config.run.refit else prepared.cut_report
+    with run.stage("final") as figures:
+        stage = "final" if config.run.refit else "report"
+        towers, _ = _towers(run, prepared, words, config, stage, cut, epochs=epochs, progress=progress)
+        figures.update(towers.report())
+    with run.stage("export") as figures:
+        figures.update(_write(run.folder, shop, cut, towers))
+        figures["text_encoder"] = export_text_encoder(
+            words.encoder, words.whitening, run.folder, config, sample_texts=prepared.texts
+        )
+        figures.update(moment=cut, rank_features=list(RANK_FEATURES))
+    return _served_files(run.folder)
+
+
+def _served_files(folder: Path) -> list[str]:
+    wanted = [
+        *folder.glob("*.npy"),
+        *folder.glob("*.onnx"),
+        *folder.glob("*.parquet"),
+        *folder.glob("*.faiss"),
+    ]
+    wanted += [*folder.glob("*.safetensors"), *folder.glob("tokenizer/*"), folder / "config.toml"]
+    return sorted(str(path.relative_to(folder)) for path in wanted if not path.name.startswith("."))

@@ -1,0 +1,118 @@
+"""The life of a run directory while it is being made: found again or begun, stages timed, then promoted."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from recsys.artifacts import (
+    MANIFEST,
+    Manifest,
+    load_manifest,
+    promote,
+    record_files,
+    write_atomically,
+    write_manifest,
+)
+from recsys.config import Config
+from recsys.errors import ArtifactError
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("recsys", "feast", "torch", "transformers", "numpy", "pandas", "pyarrow", "onnx")
+WORK = "work"
+"""Intermediate results, kept while a run is unfinished and removed at its end."""
+
+
+class OpenRun:
+    """A run that is being made. `folder` is its directory, `work` holds what only the making needs."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.work = folder / WORK
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a stage; what it puts into the dictionary goes into the manifest beside `seconds`."""
+        logger.info("stage %s", name)
+        started, figures = time.perf_counter(), dict[str, Any]()
+        yield figures
+        seconds = round(time.perf_counter() - started, 2)
+        self.manifest.stages[name] = {"seconds": seconds, **figures}
+        write_manifest(self.folder, self.manifest)
+        logger.info("stage %s took %.1f s", name, seconds)
+
+    def finish(self, files: list[str], metrics: Mapping[str, Any]) -> None:
+        """Record what serving loads, mark the run finished, promote it, and drop intermediate results."""
+        record_files(self.folder, self.manifest, files)
+        self.manifest.metrics = dict(metrics)
+        self.manifest.finished = _now()
+        write_manifest(self.folder, self.manifest)
+        promote(self.folder)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def open_run(out: Path, config: Config, inputs: Mapping[str, str], *, fresh: bool = False) -> OpenRun:
+    """Go on with an unfinished run of the same configuration and inputs, or begin a new one.
+
+    Args:
+        out: The folder of runs.
+        config: The effective configuration.
+        inputs: SHA-256 by input file.
+        fresh: Begin a new run even where an unfinished one could go on.
+    """
+    digest = config.digest()
+    if not fresh and (found := _unfinished(out, digest, inputs)) is not None:
+        logger.info("going on with the unfinished run %s", found.folder.name)
+        return found
+    created = _now()
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    run_id = f"{stamp}-{digest[:6]}"
+    folder = out / run_id
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise ArtifactError(f"{folder}: exists already; try again in a second") from error
+    manifest = Manifest(
+        run_id=run_id,
+        created=created,
+        config_digest=digest,
+        inputs=dict(inputs),
+        seed=config.run.seed,
+        versions=_versions(),
+    )
+    write_atomically(folder / "config.toml", config.to_toml())
+    write_manifest(folder, manifest)
+    return OpenRun(folder, manifest)
+
+
+def _unfinished(out: Path, digest: str, inputs: Mapping[str, str]) -> OpenRun | None:
+    for path in sorted(out.glob(f"*/{MANIFEST}"), reverse=True):
+        if path.parent.is_symlink():
+            continue
+        try:
+            manifest = load_manifest(path.parent)
+        except ArtifactError:
+            continue  # another version's run, or a damaged one: not ours to go on with
+        if manifest.finished is None and (manifest.config_digest, manifest.inputs) == (digest, dict(inputs)):
+            return OpenRun(path.parent, manifest)
+    return None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in (*PACKAGES, "faiss-cpu", "faiss-gpu-cu12", "onnxruntime", "onnxruntime-gpu"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

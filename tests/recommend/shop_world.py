@@ -1,0 +1,114 @@
+"""A shop with a known right answer: items in blocks of taste, every user inside one block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from recsys.contexts import Vocabulary
+from recsys.rank_features import item_facts
+from recsys.recommend import Recommender, Shelf
+from recsys.retrieve import (
+    CovisitationSource,
+    RepeatsSource,
+    Source,
+    TrendingSource,
+    TwoTowerSource,
+    fit_covisitation,
+    top_rows,
+)
+from recsys.types import EncodedHistory, Floats, History, Owned, Rows, Scorer, UserFeatures
+
+NOW = 1_700_000_000
+DAY = 86_400
+BLOCKS, PER_BLOCK = 5, 8
+NUM_ITEMS = BLOCKS * PER_BLOCK
+
+
+class ExactIndex:
+    """Brute force, with places beyond the catalogue at row -1 as FAISS gives them."""
+
+    def __init__(self, vectors: Floats) -> None:
+        self._vectors = vectors
+
+    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
+        rows, scores = top_rows(queries @ self._vectors.T, k)
+        missing = k - rows.shape[1]
+        if missing > 0:
+            rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)
+            scores = np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf)
+        return scores, rows
+
+
+class MeanEncoder:
+    """The mean of the history's vectors."""
+
+    def __init__(self, vectors: Floats) -> None:
+        self._vectors = vectors
+
+    def encode(self, histories: list[EncodedHistory], moments: list[int]) -> Floats:
+        out = np.zeros((len(histories), self._vectors.shape[1]), np.float32)
+        for i, history in enumerate(histories):
+            if len(history.rows):
+                total = self._vectors[history.rows].sum(0)
+                out[i] = total / np.linalg.norm(total)
+        return out
+
+
+@dataclass
+class World:
+    recommender: Recommender
+    vectors: Floats
+    users: dict[str, UserFeatures]
+
+
+def features_of(user: str, rows: list[int], counts: list[int] | None = None) -> UserFeatures:
+    ids = tuple(f"i{row}" for row in rows)
+    times = tuple(NOW - DAY * (len(rows) - place) for place in range(len(rows)))
+    return UserFeatures(
+        user,
+        History(ids, ("purchase",) * len(ids), times),
+        num_events=len(ids),
+        owned=Owned(ids, tuple(counts or [1] * len(ids)), times),
+    )
+
+
+def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = None, **quotas: int) -> World:
+    block = np.arange(NUM_ITEMS) // PER_BLOCK
+    vectors = np.eye(BLOCKS, dtype=np.float32)[block]
+    vectors = vectors + 0.01 * np.random.default_rng(0).standard_normal(vectors.shape).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    users, rows, times = [], [], []
+    features: dict[str, UserFeatures] = {}
+    for user in range(30):
+        mine = [(user % BLOCKS) * PER_BLOCK + (user + step) % (PER_BLOCK - 1) for step in range(3)]
+        users += [user] * 3
+        rows += mine
+        times += [NOW - DAY * (3 - step) for step in range(3)]
+        features[f"u{user}"] = features_of(f"u{user}", mine)
+    order = np.argsort(times, kind="stable")
+    rows_array, user_array = np.array(rows)[order], np.array(users)[order]
+    facts = item_facts(
+        rows_array,
+        np.array(times)[order],
+        NOW,
+        prices=np.where(block == 0, np.nan, 10.0 * (block + 1)),
+        categories=[f"c{b}" for b in block],
+        brands=[""] * NUM_ITEMS,
+        in_stock=np.ones(NUM_ITEMS, bool) if in_stock is None else in_stock,
+        available_from=np.full(NUM_ITEMS, np.nan),
+    )
+    weights = np.ones(len(rows_array), np.float32)
+    covisitation = fit_covisitation(user_array, rows_array, weights, NUM_ITEMS)
+    index = ExactIndex(vectors)
+    sources: list[Source] = [
+        TwoTowerSource(index, quotas.get("two_tower", 20)),
+        CovisitationSource(covisitation, quotas.get("covisitation", 10), recent=True),
+        CovisitationSource(covisitation, quotas.get("covisitation", 10), recent=False),
+        RepeatsSource(quotas.get("repeats", 5)),
+        TrendingSource(np.asarray(facts["count_30d"], np.float32), quotas.get("trending", 10)),
+    ]
+    vocabulary = Vocabulary([f"i{row}" for row in range(NUM_ITEMS)])
+    shelf = Shelf(vocabulary, vectors, vectors, facts, [{"title": f"item {r}"} for r in range(NUM_ITEMS)])
+    return World(Recommender(shelf, MeanEncoder(vectors), index, sources, scorer, 50), vectors, features)
