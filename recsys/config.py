@@ -95,7 +95,7 @@ class EncoderConfig(Section):
 class ModelConfig(Section):
     """The two towers."""
 
-    history_length: int = Field(20, ge=1, le=500)
+    history_length: int = Field(50, ge=1, le=500)
     """How many of the newest events the user tower reads."""
     dim: int | None = Field(None, ge=8)
     """Dimensions kept by whitening; None keeps all (128 where the catalogue is under twice the encoder's)."""
@@ -125,7 +125,9 @@ class TrainConfig(Section):
     validation_contexts: int = Field(8192, ge=1)
     """Validation contexts that early stopping looks at, drawn at random when there are more."""
     learning_rate: float = Field(1e-3, gt=0)
-    """Peak rate of AdamW."""
+    """Peak rate of AdamW for the residuals."""
+    user_learning_rate: float = Field(1e-2, gt=0)
+    """Peak rate for the user tower's biases and the temperature."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay."""
     warmup: float = Field(0.05, ge=0, le=1)

@@ -27,7 +27,7 @@ from recsys.checkpoint import (
     save_checkpoint,
     work_key,
 )
-from recsys.config import Config
+from recsys.config import Config, TrainConfig
 from recsys.contexts import Contexts
 from recsys.distributed import Group, join_group, training_device
 from recsys.model.batching import (
@@ -157,12 +157,7 @@ class _Fit:
         self.seen = seen_items(contexts, item_counts)
         self.log_shares = target_log_shares(contexts, len(text_vectors))
         self.model = TwoTower(item_counts, text_vectors.shape[1], config.model).to(self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.train.learning_rate,
-            weight_decay=config.train.weight_decay,
-            fused=True,
-        )
+        self.optimizer = build_optimizer(self.model, config.train)
         self.state = LoopState()
         self.best: dict[str, Tensor] = {}
         self.rate = 0.0
@@ -246,11 +241,9 @@ class _Fit:
         # The horizon is the configured one even when fewer epochs were asked for, so that a refit for k
         # epochs walks the schedule that chose k.
         horizon = max(self.num_epochs, self.config.train.max_epochs) * num_steps
-        rate = self.config.train.learning_rate * schedule(
-            epoch * num_steps + step, horizon, self.config.train.warmup
-        )
+        share = schedule(epoch * num_steps + step, horizon, self.config.train.warmup)
         for parameters in self.optimizer.param_groups:
-            parameters["lr"] = rate
+            parameters["lr"] = parameters["peak"] * share
 
     def _step(self, positions: NDArray[np.int64], weights: Floats, epoch: int, step: int) -> float:
         """One optimiser step on a global batch; the candidates and the norm are those of the whole batch."""
@@ -371,6 +364,17 @@ def batch_loss(
         torch.from_numpy(columns).to(device),
         torch.from_numpy(pairs.weights).to(device),
     )
+
+
+def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate of their own for the user tower's few biases, which must travel far."""
+    residuals = [model.target_residual, model.history_residual]
+    biases = [*model.user.parameters(), model.log_temperature]
+    groups = [
+        {"params": residuals, "peak": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": biases, "peak": config.user_learning_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, fused=True)
 
 
 def schedule(step: int, num_steps: int, warmup: float) -> float:

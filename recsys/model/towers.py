@@ -33,7 +33,8 @@ class UserTower(nn.Module):
 
     def __init__(self, history_length: int, decay: float) -> None:
         super().__init__()
-        lags = torch.arange(history_length, dtype=torch.float32)
+        # At least two places: an axis of one could not be exported as one that varies.
+        lags = torch.arange(max(history_length, 2), dtype=torch.float32)
         self.lag_bias = nn.Parameter(lags * float(np.log(decay)))
         self.event_bias = nn.Parameter(torch.zeros(len(EVENT_TYPES)))
         self.gap_bias = nn.Parameter(torch.zeros(GAP_KNOTS))
