@@ -18,7 +18,7 @@ from serving.deps import Admission, Service
 from serving.errors import install_errors
 from serving.loading import LoadRelease, Releases, following, load_release
 from serving.routes import health, items, metrics, recommendations
-from serving.security import SecurityHeaders
+from serving.security import BodyLimit, SecurityHeaders
 from serving.settings import Settings, load_settings
 from serving.telemetry import RequestTelemetry, Telemetry
 
@@ -53,12 +53,12 @@ def create_app(settings: Settings | None = None, load: LoadRelease = load_releas
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
     app.state.service = service
     install_errors(app)
     for resource in (recommendations, items, health, metrics):
         app.include_router(resource.router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestTelemetry, telemetry=telemetry)
     app.add_middleware(SecurityHeaders)
     return app

@@ -42,6 +42,7 @@ _STATUS: tuple[tuple[type[RecsysError], int, str], ...] = (
     (DependencyError, 503, "dependency_failed"),
     (RecsysError, 500, "internal"),
 )
+_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 _HEADERS = {"overloaded": {"Retry-After": "1"}, "not_ready": {"Retry-After": "5"}}
 
 
@@ -87,7 +88,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    code = HTTPStatus(error.status_code).name.lower()
+    code = _CODES.get(error.status_code, "http_error")
     response = problem(error.status_code, code, _printable(str(error.detail)))
     for name, value in (error.headers or {}).items():
         response.headers[name] = value

@@ -71,7 +71,7 @@ class GuardedFeatures:
         return found
 
     def warm(self) -> None:
-        """Build the source now and without a time limit: its imports take seconds. A failure is only logged."""
+        """Build the source now, without a time limit: its imports take seconds. A failure is only logged."""
         try:
             self._fetch("")
         except Exception as error:  # noqa: BLE001 - the store may come back; until then answers are marked

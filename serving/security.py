@@ -1,12 +1,15 @@
-"""API keys and response headers."""
+"""API keys, response headers, and the size of a body."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
 
-from starlette.datastructures import MutableHeaders
+from fastapi import HTTPException
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.errors import problem
 
 HEADER = "X-API-Key"
 
@@ -25,6 +28,35 @@ def is_authorised(given: str | None, keys: Sequence[bytes]) -> bool:
     presented = (given or "").encode("utf-8", "surrogateescape")
     matches = [hmac.compare_digest(presented, key) for key in keys]
     return any(matches)
+
+
+class BodyLimit:
+    """ASGI middleware that refuses larger bodies: by their declared length, or while they come in."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+        self._detail = f"a request body may have {max_bytes:,} bytes at most"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > self._max_bytes:
+            await problem(413, "too_large", self._detail)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                raise HTTPException(413, self._detail)
+            return message
+
+        await self._app(scope, receive_counted, send)
 
 
 class SecurityHeaders:
