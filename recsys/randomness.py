@@ -8,7 +8,7 @@ dropping a row or changing the number of workers changes nobody else's draws.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -35,6 +35,21 @@ def stream(seed: int, *keys: str | int) -> Stream:
     return Stream(derive(seed, *keys))
 
 
+def row_streams(seed: int, *keys: str | int) -> Callable[[str], Stream]:
+    """A function from a row's id to the row's stream, for loops over many rows (half the price of `stream`).
+
+    The streams depend on the seed, the keys and the id alone, in whichever order they are asked for. They are
+    not those of `stream(seed, *keys, id)`.
+    """
+    keyed = derive(seed, *keys).to_bytes(8, "little")
+    blake2b, from_bytes = hashlib.blake2b, int.from_bytes
+
+    def stream_of(row_id: str) -> Stream:
+        return Stream(from_bytes(blake2b(row_id.encode(), digest_size=8, key=keyed).digest(), "little"))
+
+    return stream_of
+
+
 class Stream:
     """A few draws for one row: SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
 
@@ -52,6 +67,15 @@ class Stream:
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
         return state ^ (state >> 31)
+
+    def fork(self, key: int) -> Stream:
+        """A stream of its own for a key, from where this one stands; this one does not move.
+
+        Two keys give unrelated streams, so that siblings never share draws.
+        """
+        state = (self._state ^ key) * 0xBF58476D1CE4E5B9 & _MASK
+        state = ((state ^ (state >> 32)) * 0x94D049BB133111EB) & _MASK
+        return Stream(state ^ (state >> 29))
 
     def random(self) -> float:
         """Uniform in [0, 1)."""

@@ -1,0 +1,45 @@
+"""What an op edits: one history or one text, immutable, with the side data of the row travelling with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from recsys.augment.tokens import Tokens
+
+Item = str | int
+"""An item's id, or its row: ops only compare them."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_NEIGHBOURS: Mapping[Item, tuple[Item, ...]] = MappingProxyType({})
+
+
+class HistoryExample(NamedTuple):
+    """A user's history before a moment, oldest first; the three tuples have one length."""
+
+    row_id: str
+    """Stable name of the row: the key of everything that is drawn for it."""
+    history: tuple[Item, ...]
+    event_types: tuple[str | int, ...]
+    timestamps: tuple[int, ...]
+    """Unix seconds, not descending."""
+    targets: tuple[Item, ...] = ()
+    """What the row is trained to predict: never edited, and never put into the history."""
+    neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
+    """Correlated items, nearest first; shared by all rows and read-only."""
+
+
+class TextExample(NamedTuple):
+    """A text and the attributes of what it describes."""
+
+    row_id: str
+    """Stable name of the row: the key of everything that is drawn for it."""
+    text: str
+    fields: Mapping[str, str] = NOTHING
+    """Attributes by name (`brand`, `category`, `tags`, `price_band`, …); read-only."""
+    tokens: Tokens | None = None
+    """The text cut once and its protected words; ops cut it themselves where this is None."""
+
+
+Example = HistoryExample | TextExample

@@ -1,0 +1,307 @@
+"""Bulk expansion: training contexts and item texts, each with provenance; off is the identity."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from recsys.augment.constraints import Protection
+from recsys.augment.example import NO_NEIGHBOURS, HistoryExample, Item, TextExample
+from recsys.augment.fields import item_fields
+from recsys.augment.neighbours import covisitation_neighbours
+from recsys.augment.op import E, Plan
+from recsys.augment.policy import Branch, Policy
+from recsys.augment.provenance import SCHEMA, provenance_table
+from recsys.contexts import Contexts, Vocabulary, concatenate
+from recsys.randomness import row_streams
+from recsys.types import Floats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_CHUNK = 65_536
+"""Contexts that are Python objects at one time."""
+
+
+@dataclass(slots=True)
+class Grown(Generic[E]):
+    """Accepted candidates, column by column, and the counts of everything else."""
+
+    parents: list[int] = field(default_factory=list)
+    """Position of the original among the given examples."""
+    row_ids: list[str] = field(default_factory=list)
+    parent_ids: list[str] = field(default_factory=list)
+    children: list[E] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    modification: list[float] = field(default_factory=list)
+    """Share of the original's words or events that is gone."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """`rows`, `accepted`, `left_alone`, and rejections by reason as `rejected:<reason>`."""
+
+
+def grow(
+    examples: Iterable[E], branch: Branch, seed: int, stage: str, policy_id: str, first: int = 0
+) -> Grown[E]:
+    """Run a branch's ops over examples.
+
+    Draws depend on (seed, stage, copy, row id) alone: order, chunks and workers change nothing.
+
+    Args:
+        examples: The originals; their `row_id` keys the draws.
+        branch: Ops, copies and acceptance.
+        seed: The run's seed.
+        stage: Keeps the draws of histories and texts apart.
+        policy_id: Goes into the children's ids.
+        first: Position of the first example, when these are a chunk of more.
+    """
+    grown: Grown[E] = Grown()
+    run, judge = branch.ops.run, branch.acceptance.judge
+    copies = [
+        (row_streams(seed, "augment", stage, copy), f"~{policy_id}.{copy}") for copy in range(branch.copies)
+    ]
+    rows = left_alone = 0
+    for position, example in enumerate(examples, first):
+        rows += 1
+        for stream_of, suffix in copies:
+            done = run(example, stream_of(example.row_id))
+            if done is None:
+                left_alone += 1
+                continue
+            child, plan = done
+            reason, gone = judge(example, child)
+            if reason is not None:
+                grown.counts[f"rejected:{reason}"] += 1
+                continue
+            grown.parents.append(position)
+            grown.row_ids.append(example.row_id + suffix)
+            grown.parent_ids.append(example.row_id)
+            grown.children.append(child)
+            grown.plans.append(plan)
+            grown.modification.append(gone)
+    grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
+    return grown
+
+
+@dataclass(frozen=True, slots=True)
+class ExpandedContexts:
+    """Originals first, then their augmented children."""
+
+    contexts: Contexts
+    """`parents` is -1 for originals, else the original's position."""
+    provenance: pa.Table
+    """One row per child, in the children's order; see `recsys.augment.provenance.SCHEMA`."""
+    strengths: Floats
+    """(len(contexts),) share of the original that a child lost; 0 for originals."""
+    counts: dict[str, int]
+    policy_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExpandedTexts:
+    """Originals first, one per item row, then augmented texts."""
+
+    texts: list[str]
+    parents: NDArray[np.int64]
+    """(len(texts),) -1 for originals, else the item's row."""
+    provenance: pa.Table
+    """One row per augmented text, in their order."""
+    strengths: Floats
+    """(len(texts),) share of the original's words that is gone; 0 for originals."""
+    counts: dict[str, int]
+    policy_id: str
+
+
+def expand_contexts(
+    contexts: Contexts,
+    vocabulary: Vocabulary,
+    policy: Policy,
+    seed: int,
+    *,
+    max_expansion: float = 1.0,
+    created: int | None = None,
+    neighbours: Mapping[Item, tuple[Item, ...]] | None = None,
+) -> ExpandedContexts:
+    """Training contexts with augmented children behind them.
+
+    A child has its parent's user, moment, targets and weight; its history is earlier than its moment as its
+    parent's is.
+
+    Args:
+        contexts: Fit rows, none of them augmented already.
+        vocabulary: The catalogue of the contexts' rows.
+        policy: Its `history` branch is run.
+        seed: The run's seed.
+        max_expansion: Children per original at most; above it, children are left out by a keyed draw.
+        created: Unix seconds to note as the time of making; the clock's when None.
+        neighbours: Correlated item rows, nearest first; fitted on these contexts when an op needs them.
+
+    Raises:
+        LeakageError: the contexts are held out.
+    """
+    contexts.require_fit()
+    if (contexts.parents >= 0).any():
+        raise ValueError("these contexts were augmented already")
+    policy_id = policy.policy_id
+    if not policy.history.ops.ops:
+        return ExpandedContexts(
+            contexts, SCHEMA.empty_table(), np.zeros(len(contexts), np.float32), {}, policy_id
+        )
+    if neighbours is None:
+        needed = "neighbours" in policy.history.needs
+        neighbours = covisitation_neighbours(contexts, len(vocabulary)) if needed else NO_NEIGHBOURS
+    grown: Grown[HistoryExample] = Grown()
+    lengths: list[int] = []
+    columns: list[list[NDArray[np.int64]]] = [[], [], []]
+    for start in range(0, len(contexts), _CHUNK):
+        stop = min(start + _CHUNK, len(contexts))
+        examples = context_examples(contexts, start, stop, neighbours)
+        part = grow(examples, policy.history, seed, "history", policy_id, start)
+        lengths.extend(len(child.history) for child in part.children)
+        for column, name in zip(columns, ("history", "event_types", "timestamps"), strict=True):
+            column.append(np.array([v for child in part.children for v in getattr(child, name)], np.int64))
+        part.children.clear()
+        _extend(grown, part)
+    parents = np.array(grown.parents, np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
+    rows, events, timestamps = (np.concatenate(column) for column in columns)
+    children = replace(
+        contexts.take(parents),
+        history_offsets=offsets,
+        history_rows=rows,
+        history_events=events,
+        history_timestamps=timestamps,
+        parents=parents,
+    )
+    kept = _within_cap(grown, int(max_expansion * len(contexts)), seed)
+    table = _provenance(grown, "history", policy_id, seed, created)
+    if kept is not None:
+        children, table = children.take(kept), table.take(pa.array(kept))
+    strengths = np.asarray(grown.modification, np.float32)[slice(None) if kept is None else kept]
+    return ExpandedContexts(
+        concatenate([contexts, children]),
+        table,
+        np.concatenate([np.zeros(len(contexts), np.float32), strengths]),
+        dict(sorted(grown.counts.items())),
+        policy_id,
+    )
+
+
+def expand_texts(
+    items: pd.DataFrame,
+    texts: Sequence[str],
+    policy: Policy,
+    seed: int,
+    *,
+    max_expansion: float = 1.0,
+    created: int | None = None,
+) -> ExpandedTexts:
+    """Item texts with augmented ones behind them.
+
+    Args:
+        items: The catalogue: `item_id`, and whatever there is of brand, category, tags and price.
+        texts: One text per item, in catalogue order.
+        policy: Its `text` branch is run.
+        seed: The run's seed.
+        max_expansion: Augmented texts per item at most.
+        created: Unix seconds to note as the time of making; the clock's when None.
+    """
+    if len(items) != len(texts):
+        raise ValueError(f"{len(items)} items but {len(texts)} texts")
+    policy_id = policy.policy_id
+    originals = np.full(len(texts), -1, np.int64)
+    if not policy.text.ops.ops:
+        zeros = np.zeros(len(texts), np.float32)
+        return ExpandedTexts(list(texts), originals, SCHEMA.empty_table(), zeros, {}, policy_id)
+    languages: Counter[str] = Counter()
+    examples = _counted(text_examples(items, texts, policy), languages)
+    grown = grow(examples, policy.text, seed, "text", policy_id)
+    grown.counts.update({f"language:{name}": count for name, count in languages.items()})
+    kept = _within_cap(grown, int(max_expansion * len(texts)), seed)
+    table = _provenance(grown, "text", policy_id, seed, created)
+    order = np.arange(len(grown.children)) if kept is None else kept
+    strengths = np.asarray(grown.modification, np.float32)[order]
+    return ExpandedTexts(
+        [*texts, *(grown.children[i].text for i in order.tolist())],
+        np.concatenate([originals, np.array(grown.parents, np.int64)[order]]),
+        table if kept is None else table.take(pa.array(kept)),
+        np.concatenate([np.zeros(len(texts), np.float32), strengths]),
+        dict(sorted(grown.counts.items())),
+        policy_id,
+    )
+
+
+def context_examples(
+    contexts: Contexts, start: int, stop: int, neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
+) -> Iterator[HistoryExample]:
+    """Contexts `start` to `stop` as examples of item rows and event codes."""
+    offsets = contexts.history_offsets[start : stop + 1].tolist()
+    targets_at = contexts.target_offsets[start : stop + 1].tolist()
+    span, target_span = slice(offsets[0], offsets[-1]), slice(targets_at[0], targets_at[-1])
+    rows = tuple(contexts.history_rows[span].tolist())
+    events = tuple(contexts.history_events[span].tolist())
+    times = tuple(contexts.history_timestamps[span].tolist())
+    targets = tuple(contexts.target_rows[target_span].tolist())
+    names = zip(contexts.user_ids[start:stop].tolist(), contexts.moments[start:stop].tolist(), strict=True)
+    base, target_base = offsets[0], targets_at[0]
+    for i, (user_id, moment) in enumerate(names):
+        low, high = offsets[i] - base, offsets[i + 1] - base
+        yield HistoryExample(
+            f"user:{user_id}@{moment}",
+            rows[low:high],
+            events[low:high],
+            times[low:high],
+            targets[targets_at[i] - target_base : targets_at[i + 1] - target_base],
+            neighbours,
+        )
+
+
+def text_examples(items: pd.DataFrame, texts: Sequence[str], policy: Policy) -> Iterator[TextExample]:
+    """Item texts as examples, cut once, with the policy's phrases and the catalogue's brands protected."""
+    fields = item_fields(items)
+    protection = Protection(policy.protect, (values.get("brand", "") for values in fields))
+    for item_id, text, values in zip(items["item_id"].tolist(), texts, fields, strict=True):
+        yield protection.prepare(TextExample(f"item:{item_id}", text, values))
+
+
+def _counted(examples: Iterable[TextExample], languages: Counter[str]) -> Iterator[TextExample]:
+    for example in examples:
+        languages[example.tokens.language if example.tokens else "none"] += 1
+        yield example
+
+
+def _extend(grown: Grown[Any], part: Grown[Any]) -> None:
+    for name in ("parents", "row_ids", "parent_ids", "plans", "modification"):
+        getattr(grown, name).extend(getattr(part, name))
+    grown.counts.update(part.counts)
+
+
+def _within_cap(grown: Grown[Any], cap: int, seed: int) -> NDArray[np.int64] | None:
+    """Positions of the children to keep; None keeps all. Each child's draw is its own, keyed by its id."""
+    surplus = len(grown.row_ids) - cap
+    if surplus <= 0:
+        return None
+    stream_of: Callable[[str], Any] = row_streams(seed, "augment", "cap")
+    draws = np.fromiter((stream_of(row_id).random() for row_id in grown.row_ids), np.float64)
+    grown.counts["rejected:over_max_expansion"] += surplus
+    grown.counts["accepted"] -= surplus
+    return np.sort(np.argsort(draws, kind="stable")[:cap]).astype(np.int64)
+
+
+def _provenance(grown: Grown[Any], kind: str, policy_id: str, seed: int, created: int | None) -> pa.Table:
+    return provenance_table(
+        kind=kind,
+        row_ids=grown.row_ids,
+        parent_ids=grown.parent_ids,
+        policy_id=policy_id,
+        plans=grown.plans,
+        seed=seed,
+        scores={"modification": grown.modification},
+        created=int(time.time()) if created is None else created,
+    )

@@ -1,0 +1,136 @@
+"""Fusion: how augmented rows meet the originals in training, by name, with the number of steps held equal.
+
+Whatever the strategy, an epoch has as many rows as there are originals: an arm with augmentation takes as
+many optimiser steps as the arm without, so that a comparison does not measure longer training.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.config import AugmentConfig
+from recsys.randomness import generator
+from recsys.types import Floats
+
+RAMP = 0.3
+"""Share of the epochs over which `curriculum` rises from nothing to everything."""
+
+
+class Selection(NamedTuple):
+    """What one epoch trains on, in no particular order: the trainer shuffles."""
+
+    rows: NDArray[np.int64]
+    """(num_originals,) positions in the table of originals and augmented rows."""
+    weights: Floats
+    """(num_originals,) factors for the rows' own loss weights."""
+
+
+class Fusion:
+    """Chooses each epoch's rows out of a table of originals and their augmented children.
+
+    * `concatenate`: originals and children alike; epochs walk through shuffles of all of them, so that every
+      row is seen equally often.
+    * `weight`: as `concatenate`, a child's loss weighing `config.weight` times its confidence.
+    * `mix`: each original is replaced by one of its children with probability `config.mix_probability`, drawn
+      anew each epoch (TrivialAugment's random mixing, Müller and Hutter, arXiv:2103.10158).
+    * `curriculum`: as `mix`, the probability rising over the first 30 % of the epochs, the gentlest children
+      first (Bengio et al., ICML 2009).
+
+    The last `config.clean_tail` of the epochs takes originals only.
+
+    Args:
+        parents: (n,) of the table: -1 for an original, else the original's position.
+        config: The `[augment]` table.
+        seed: Draws are keyed by (seed, "fuse", epoch).
+        strengths: (n,) how much of its original a row changed; only `curriculum` reads it.
+        confidences: (n,) in [0, 1]; only `weight` reads it.
+    """
+
+    def __init__(
+        self,
+        parents: NDArray[np.int64],
+        config: AugmentConfig,
+        seed: int,
+        strengths: Floats | None = None,
+        confidences: Floats | None = None,
+    ) -> None:
+        self._config, self._seed = config, seed
+        self._parents = np.asarray(parents, np.int64)
+        self.originals: NDArray[np.int64] = np.flatnonzero(self._parents < 0)
+        children = np.flatnonzero(self._parents >= 0)
+        if not config.enabled:
+            children = children[:0]
+        if len(children) and (
+            self._parents[children].max() >= len(self._parents)
+            or (self._parents[self._parents[children]] >= 0).any()
+        ):
+            raise ValueError("parents must be positions of originals in the same table")
+        limit = int(config.max_expansion * len(self.originals))
+        if len(children) > limit:
+            raise ValueError(f"{len(children):,} augmented rows; max_expansion allows {limit:,}")
+        # Children grouped by parent, the gentlest first where strengths are known.
+        gentleness = np.zeros(len(children)) if strengths is None else np.asarray(strengths)[children]
+        self._children = children[np.lexsort((gentleness, self._parents[children]))]
+        self._strengths = _ranks(strengths, self._children)
+        self._confidences = confidences
+
+    @property
+    def num_children(self) -> int:
+        """Augmented rows that may be chosen."""
+        return len(self._children)
+
+    def select(self, epoch: int, num_epochs: int) -> Selection:
+        """Rows and weights of one epoch, 0-based; always as many rows as there are originals."""
+        if not 0 <= epoch < num_epochs:
+            raise ValueError(f"epoch {epoch} of {num_epochs}")
+        clean = epoch + 0.5 > num_epochs * (1.0 - self._config.clean_tail)
+        if clean or not self.num_children:
+            return Selection(self.originals, np.ones(len(self.originals), np.float32))
+        match self._config.fusion:
+            case "concatenate" | "weight":
+                return self._pooled(epoch)
+            case "mix":
+                return self._mixed(epoch, self._config.mix_probability, 1.0)
+            case "curriculum":
+                level = min((epoch + 1) / max(RAMP * num_epochs, 1.0), 1.0)
+                return self._mixed(epoch, level * self._config.mix_probability, level)
+
+    def _pooled(self, epoch: int) -> Selection:
+        size, pool = len(self.originals), len(self.originals) + self.num_children
+        start = epoch * size
+        parts = []
+        for turn in range(start // pool, (start + size - 1) // pool + 1):
+            everything = np.concatenate([self.originals, self._children])
+            shuffled = generator(self._seed, "fuse", "pool", turn).permutation(everything)
+            parts.append(shuffled[max(start - turn * pool, 0) : start + size - turn * pool])
+        rows = np.concatenate(parts)
+        weights = np.ones(size, np.float32)
+        if self._config.fusion == "weight":
+            augmented = self._parents[rows] >= 0
+            weights[augmented] = self._config.weight
+            if self._confidences is not None:
+                weights[augmented] *= self._confidences[rows[augmented]]
+        return Selection(rows, weights)
+
+    def _mixed(self, epoch: int, probability: float, hardest: float) -> Selection:
+        draws = generator(self._seed, "fuse", epoch).random((len(self.originals), 2))
+        eligible = self._children[self._strengths <= hardest]
+        parents = self._parents[eligible]
+        starts = np.searchsorted(parents, self.originals, side="left")
+        counts = np.searchsorted(parents, self.originals, side="right") - starts
+        replaced = (draws[:, 0] < probability) & (counts > 0)
+        pick = starts + (draws[:, 1] * counts).astype(np.int64)
+        rows = self.originals.copy()
+        rows[replaced] = eligible[pick[replaced]]
+        return Selection(rows, np.ones(len(rows), np.float32))
+
+
+def _ranks(strengths: Floats | None, children: NDArray[np.int64]) -> Floats:
+    """Each child's strength as a quantile in (0, 1]; equal strengths share the lower one."""
+    if strengths is None or not len(children):
+        return np.zeros(len(children), np.float32)
+    values = np.asarray(strengths, np.float32)[children]
+    return (np.searchsorted(np.sort(values), values, side="left") / len(values)).astype(np.float32)

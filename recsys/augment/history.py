@@ -1,0 +1,234 @@
+"""History ops. None empties a history, touches a target, or puts a target into the history.
+
+Rates count events of the history. Crop and reorder follow CL4SRec (Xie et al., arXiv:2010.14395), substitute
+and insert by correlated items CoSeRec (Liu et al., arXiv:2108.06479), item dropout the subset split of DA4Rec
+(Zhou et al., WWW 2024).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from operator import itemgetter
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from recsys.augment.example import HistoryExample, Item
+from recsys.augment.op import Kind, LeafOp, Plan, Rates
+from recsys.randomness import Stream
+
+NEIGHBOURS = frozenset({"neighbours"})
+
+
+class HistoryOp(LeafOp[HistoryExample]):
+    """An op on a history."""
+
+    kind: ClassVar[Kind | None] = "history"
+
+    min_length: int = Field(3, ge=1)
+    """Histories with fewer events are left alone."""
+
+    def plan(self, example: HistoryExample, rng: Stream) -> Plan | None:
+        """Sample an edit of a long enough history."""
+        size = len(example.history)
+        if size < self.min_length:
+            return None
+        strength = 1.0 if self.taper is None else self.strength(size)
+        if strength <= 0.0 or (self.p < 1.0 and not rng.chance(self.p)):
+            return None
+        values = self.sample(example, rng, strength)
+        return None if values is None else Plan(self.name, values)
+
+    @abstractmethod
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """The plan's values for a history of at least `min_length` events."""
+
+
+class Crop(HistoryOp):
+    """Keeps one contiguous part of the history, the newest or any."""
+
+    name = "crop"
+    parameters = ("start", "stop")
+
+    keep_range: Rates = (0.6, 0.9)
+    """Share of the events that is kept."""
+    part: Literal["newest", "any"] = "newest"
+    """Which part: ending with the newest event, or anywhere."""
+    min_keep: int = Field(2, ge=1)
+    """Events that are kept at least."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw the kept range; strength pulls the kept share towards all."""
+        size = len(example.history)
+        share = 1.0 - (1.0 - rng.uniform(*self.keep_range)) * strength
+        keep = max(int(share * size + 0.5), self.min_keep)
+        if keep >= size:
+            return None
+        start = size - keep if self.part == "newest" else rng.below(size - keep + 1)
+        return (start, start + keep)
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Cut the range out."""
+        span = slice(*values)
+        return HistoryExample(
+            example.row_id,
+            example.history[span],
+            example.event_types[span],
+            example.timestamps[span],
+            example.targets,
+            example.neighbours,
+        )
+
+
+class ItemDropout(HistoryOp):
+    """Deletes events at random, as if the user had been seen less often."""
+
+    name = "item_dropout"
+    parameters = ("positions",)
+
+    rate_range: Rates = (0.1, 0.5)
+    """Share of the events that is deleted."""
+    min_keep: int = Field(2, ge=1)
+    """Events that are kept at least."""
+    keep_newest: int = Field(1, ge=0)
+    """How many of the newest events are never deleted."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw the deleted positions."""
+        size = len(example.history)
+        eligible = size - self.keep_newest
+        count = _count(size, self.rate_range, rng, strength, min(eligible, size - self.min_keep))
+        return (tuple(rng.sample(eligible, count)),) if count else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Delete the positions."""
+        dropped = values[0]
+        return _take(example, [i for i in range(len(example.history)) if i not in dropped])
+
+
+class Reorder(HistoryOp):
+    """Shuffles a run of events that lie within a time window, where the order is mostly noise."""
+
+    name = "reorder"
+    parameters = ("start", "order")
+
+    rate_range: Rates = (0.2, 0.6)
+    """Share of the events in the shuffled run, at most."""
+    window_seconds: int = Field(86_400, ge=0)
+    """The run's first and last event lie at most this far apart."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw where the run starts and its new order."""
+        size, times = len(example.history), example.timestamps
+        longest = int(rng.uniform(*self.rate_range) * strength * size + 0.5)
+        if longest < 2:
+            return None
+        start = rng.below(size - 1)
+        stop = start + 1
+        while stop < size and stop - start < longest and times[stop] - times[start] <= self.window_seconds:
+            stop += 1
+        order = tuple(rng.shuffled(range(start, stop)))
+        return (start, order) if any(a != b for a, b in enumerate(order, start)) else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Put the run's events in the new order; the timestamps stay where they are, so that they ascend."""
+        start, order = values
+        keep = [*range(start), *order, *range(start + len(order), len(example.history))]
+        return _take(example, keep)._replace(timestamps=example.timestamps)
+
+
+class Substitute(HistoryOp):
+    """Replaces events by a correlated item."""
+
+    name = "substitute"
+    parameters = ("positions", "items")
+    needs = NEIGHBOURS
+
+    rate_range: Rates = (0.1, 0.3)
+    """Share of the events that is replaced."""
+    top: int = Field(5, ge=1)
+    """A replacement is drawn from this many nearest neighbours."""
+    keep_newest: int = Field(1, ge=0)
+    """How many of the newest events are never replaced."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw positions and replacements; positions without a usable neighbour stay."""
+        size = len(example.history)
+        eligible = size - self.keep_newest
+        count = _count(size, self.rate_range, rng, strength, eligible)
+        drawn = _with_neighbour(example, rng.sample(eligible, count) if count else [], self.top, rng)
+        return drawn if drawn[0] else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Replace the items; event types and timestamps stay."""
+        items = list(example.history)
+        for position, item in zip(*values, strict=True):
+            items[position] = item
+        return example._replace(history=tuple(items))
+
+
+class Insert(HistoryOp):
+    """Puts a correlated item before events, at most one per event, as a denser history would have it."""
+
+    name = "insert"
+    parameters = ("positions", "items")
+    needs = NEIGHBOURS
+
+    rate_range: Rates = (0.1, 0.4)
+    """Inserted events as a share of the history's."""
+    top: int = Field(5, ge=1)
+    """An inserted item is drawn from this many nearest neighbours."""
+    min_length: int = Field(1, ge=1)
+    """Histories with fewer events are left alone."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw anchors and items; anchors without a usable neighbour are passed over."""
+        size = len(example.history)
+        count = _count(size, self.rate_range, rng, strength, size)
+        drawn = _with_neighbour(example, rng.sample(size, count) if count else [], self.top, rng)
+        return drawn if drawn[0] else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Insert each item before its anchor, with the anchor's event type and timestamp."""
+        before = dict(zip(*values, strict=True))
+        history: list[Item] = []
+        sources: list[int] = []
+        for position, item in enumerate(example.history):
+            if position in before:
+                history.append(before[position])
+                sources.append(position)
+            history.append(item)
+            sources.append(position)
+        return _take(example, sources)._replace(history=tuple(history))
+
+
+def _count(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:
+    return max(min(int(rng.uniform(*rates) * strength * size + 0.5), most), 0)
+
+
+def _take(example: HistoryExample, keep: list[int]) -> HistoryExample:
+    if len(keep) == 1:
+        pick = slice(keep[0], keep[0] + 1)
+        history, events, times = example.history[pick], example.event_types[pick], example.timestamps[pick]
+    else:
+        take = itemgetter(*keep)
+        history, events, times = take(example.history), take(example.event_types), take(example.timestamps)
+    return HistoryExample(example.row_id, history, events, times, example.targets, example.neighbours)
+
+
+def _with_neighbour(
+    example: HistoryExample, positions: list[int], top: int, rng: Stream
+) -> tuple[tuple[int, ...], tuple[Item, ...]]:
+    """Each position with a neighbour of its item that is neither in the history nor a target."""
+    taken = {*example.history, *example.targets}
+    kept: list[int] = []
+    items: list[Item] = []
+    for position in positions:
+        nearest = example.neighbours.get(example.history[position], ())
+        usable = [item for item in nearest[:top] if item not in taken]
+        if usable:
+            item = rng.choice(usable)
+            taken.add(item)
+            kept.append(position)
+            items.append(item)
+    return tuple(kept), tuple(items)

@@ -1,0 +1,158 @@
+"""A policy: which ops on histories and on texts, what they must keep, from TOML and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationError
+
+from recsys.augment.compose import Compose, leaves
+from recsys.augment.constraints import Acceptance
+from recsys.augment.op import Kind, Op
+from recsys.augment.registry import op_from_plain, setting_problem
+from recsys.errors import ConfigError
+
+PRESETS = ("off", "light", "standard")
+
+
+class Branch(BaseModel):
+    """What a policy does with one kind of example."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    copies: int = Field(1, ge=1, le=20)
+    """Augmented rows tried per original row."""
+    acceptance: Acceptance = Acceptance()
+    """What a candidate must keep of its original."""
+    ops: SkipValidation[Compose[Any]] = Compose()
+    """The ops, in order; none changes nothing."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Side data that the ops read from their examples."""
+        return frozenset().union(*(op.needs for op in leaves(self.ops)))
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values of what differs from the defaults."""
+        tree = self.model_dump(mode="json", exclude_defaults=True, exclude={"ops"})
+        if self.ops.ops:
+            tree["ops"] = [op.to_plain() for op in self.ops.ops]
+        return tree
+
+
+class Policy(BaseModel):
+    """A named pipeline for histories and one for texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: str = Field(min_length=1)
+    """For people; the policy's id depends on what it does as well."""
+    description: str = ""
+    """One sentence."""
+    protect: tuple[str, ...] = ()
+    """Phrases that no text op may touch, besides the built-in protected spans."""
+    history: Branch = Branch()
+    """Ops on histories."""
+    text: Branch = Branch()
+    """Ops on item texts."""
+
+    @cached_property
+    def policy_id(self) -> str:
+        """The name and a hash of everything that decides what the policy does."""
+        tree = {key: value for key, value in self.to_plain().items() if key != "description"}
+        canonical = json.dumps(tree, sort_keys=True, separators=(",", ":"))
+        return f"{self.name}-{hashlib.sha256(canonical.encode()).hexdigest()[:12]}"
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain values of what differs from the defaults; `policy_from_plain` reads them."""
+        tree: dict[str, Any] = {"name": self.name}
+        if self.description:
+            tree["description"] = self.description
+        if self.protect:
+            tree["protect"] = list(self.protect)
+        for kind, branch in (("history", self.history), ("text", self.text)):
+            if plain := branch.to_plain():
+                tree[kind] = plain
+        return tree
+
+    def to_toml(self) -> str:
+        """The policy as a file that `load_policy` reads back to an equal policy."""
+        return tomli_w.dumps(self.to_plain())
+
+    def __repr__(self) -> str:
+        lines = [f"policy {self.policy_id}"]
+        for kind, branch in (("history", self.history), ("text", self.text)):
+            lines.append(f"  {kind} (copies={branch.copies})")
+            for op in branch.ops.ops:
+                lines.extend(op.tree("    "))
+        return "\n".join(lines)
+
+    __str__ = __repr__
+
+
+def load_policy(name_or_path: str | Path) -> Policy:
+    """A preset by name, or a policy file by path.
+
+    Raises:
+        ConfigError: no such preset or file, not TOML, or an op or a field that is wrong (both are named).
+    """
+    if isinstance(name_or_path, str) and name_or_path in PRESETS:
+        text = (resources.files("recsys.augment") / "policies" / f"{name_or_path}.toml").read_text("utf-8")
+        return policy_from_plain(tomllib.loads(text), source=f"policy '{name_or_path}'")
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise ConfigError(
+            f"there is no policy '{name_or_path}'. Presets: {', '.join(PRESETS)}; or give a .toml file"
+        )
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return policy_from_plain(tree, source=str(path))
+
+
+def policy_from_plain(tree: Mapping[str, Any], source: str = "policy") -> Policy:
+    """A policy from plain values, as `Policy.to_plain` gives them.
+
+    Raises:
+        ConfigError: names the source, the op and the field.
+    """
+    settings: dict[str, Any] = dict(tree)
+    kinds: tuple[Kind, ...] = ("history", "text")
+    for kind in kinds:
+        if kind in settings:
+            settings[kind] = _branch(settings[kind], kind, f"{source}: {kind}")
+    try:
+        return Policy.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {setting_problem('policy', Policy, error)}") from error
+
+
+def _branch(tree: Any, kind: Kind, where: str) -> Branch:
+    if not isinstance(tree, Mapping):
+        raise ConfigError(f"{where}: expected a table, got {tree!r}")
+    settings = dict(tree)
+    plain = settings.pop("ops", [])
+    if not isinstance(plain, list | tuple):
+        raise ConfigError(f"{where}.ops: expected a list of ops")
+    ops: list[Op[Any]] = []
+    for i, child in enumerate(plain):
+        op = op_from_plain(child, f"{where}.ops[{i}]")
+        for leaf in leaves(op):
+            if leaf.kind != kind:
+                raise ConfigError(f"{where}.ops[{i}]: '{leaf.name}' is a {leaf.kind} op, not a {kind} op")
+        ops.append(op)
+    try:
+        return Branch.model_validate({**settings, "ops": Compose(ops=tuple(ops))})
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {setting_problem(kind, Branch, error)}") from error

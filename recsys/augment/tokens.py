@@ -1,0 +1,99 @@
+"""Cutting a text into words: English at white space, Chinese by jieba; other languages are left alone."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Literal
+
+from recsys.errors import DependencyError
+
+Language = Literal["en", "zh", "other", "none"]
+"""`other` is a language whose words and negations we do not know; `none` is a text without letters."""
+
+EDITABLE, PROTECTED, ADDED = 0, 1, 2
+"""States of a word: may change; must survive; was put in by an op and is not edited again."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+_LATIN = re.compile(r"[A-Za-z]")
+_FOREIGN = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\uac00-\ud7af]")
+"""Greek to Georgian and beyond, kana, hangul: scripts of neither English nor Chinese."""
+_ENGLISH_WORDS = _words("the a an of and with for in on to from by is this your our or not no at")
+_OTHER_WORDS = _words(
+    "der die das und mit für ohne auf ein eine zu von les le la des du et avec pour sans dans sur une "
+    "el los las con para sin una del por y il lo gli di per senza non che een het van voor zonder met "
+    "em com sem dos uma och med för utan"
+)
+
+
+class Tokens:
+    """A text as words and a state per word; read-only by convention."""
+
+    __slots__ = ("_editable", "joiner", "language", "states", "words")
+
+    def __init__(self, words: tuple[str, ...], states: bytes, joiner: str, language: Language) -> None:
+        self.words, self.states, self.joiner, self.language = words, states, joiner, language
+        self._editable: tuple[int, ...] | None = None
+
+    @property
+    def editable(self) -> tuple[int, ...]:
+        """Positions of words that may change, ascending."""
+        if self._editable is None:
+            self._editable = tuple([i for i, state in enumerate(self.states) if not state])
+        return self._editable
+
+    @property
+    def text(self) -> str:
+        """The words as one text."""
+        return self.joiner.join(self.words)
+
+
+def language_of(text: str) -> Language:
+    """English, Chinese, another language, or none: by script, then by the commonest short words."""
+    if text.isascii():
+        if not _LATIN.search(text):
+            return "none"
+        return "other" if _speaks_other(text) else "en"
+    han, latin, foreign = (len(p.findall(text)) for p in (_HAN, _LATIN, _FOREIGN))
+    if foreign > 0.1 * (han + latin + foreign):
+        return "other"
+    if han:
+        # One Chinese character says about as much as three Latin letters.
+        return "zh" if 3 * han >= latin else "en"
+    if not latin:
+        return "none" if not any(unicodedata.category(c).startswith("L") for c in text) else "other"
+    return "other" if _speaks_other(text) else "en"
+
+
+def _speaks_other(text: str) -> bool:
+    words = text.lower().split()
+    other = sum(map(_OTHER_WORDS.__contains__, words))
+    return other >= 2 and other > sum(map(_ENGLISH_WORDS.__contains__, words))
+
+
+def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
+    """The words of a text and what joins them: `joiner.join(words)` is the text, white space evened out."""
+    if language == "zh":
+        return tuple(_chinese_segmenter()(" ".join(text.split()))), ""
+    return tuple(text.split()), " "
+
+
+@functools.cache
+def _chinese_segmenter() -> Callable[[str], list[str]]:
+    try:
+        import jieba
+    except ImportError as error:
+        raise DependencyError(
+            "Chinese text needs jieba to be cut into words: install the 'train' extra, or jieba alone"
+        ) from error
+    jieba.setLogLevel("WARNING")
+    tokenizer = jieba.Tokenizer()  # one of our own: its dictionary stays as shipped, so that replay holds
+    segment: Callable[[str], list[str]] = tokenizer.lcut
+    return segment
