@@ -3,7 +3,7 @@ import threading
 import time
 
 import pytest
-from conftest import FakeBackend, make_release, wait_ready
+from fake_service import FakeBackend, make_release, wait_ready
 from fastapi.testclient import TestClient
 
 from recsys.artifacts import SCHEMA_VERSION, promote

@@ -1,5 +1,5 @@
 import pytest
-from conftest import NOW, FakeBackend, make_release
+from fake_service import NOW, FakeBackend, make_release
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

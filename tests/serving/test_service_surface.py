@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import FakeBackend, make_release
+from fake_service import FakeBackend, make_release
 from fastapi.testclient import TestClient
 
 from recsys.errors import ConfigError

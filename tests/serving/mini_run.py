@@ -1,0 +1,118 @@
+"""A whole run directory in milliseconds: made-up vectors and a user tower that averages them."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+from onnx import TensorProto, helper, numpy_helper
+from scipy import sparse
+
+from recsys.artifacts import Manifest, record_files, write_array, write_atomically, write_manifest
+from recsys.config import Config, IndexConfig
+from recsys.index import build_index, write_index
+from recsys.loading import FACTS_FILE, ITEMS, USERS, write_covisitation
+from recsys.rank_features import FACTS
+from recsys.snapshot import USER_FIELDS
+
+DAY = 86_400
+
+
+def write_run(run: Path, moment: int, num_items: int = 60, dim: int = 16, num_users: int = 5) -> Path:
+    """User `u<n>` bought the items n and n + 1 a day before `moment`; titles are `Item <row>`."""
+    run.mkdir(parents=True)
+    draws = np.random.default_rng(7)
+    vectors = draws.normal(size=(num_items, dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for name in ("item_vectors", "text_vectors", "history_vectors"):
+        write_array(run / f"{name}.npy", vectors)
+    facts = np.zeros(num_items, FACTS)
+    facts["count"] = np.arange(num_items, 0, -1)
+    facts["count_30d"], facts["in_stock"] = facts["count"], True
+    facts["first_seen"] = moment - 100 * DAY
+    facts["available_from"] = np.nan
+    facts["log_price"] = 1.0
+    write_array(run / FACTS_FILE, facts)
+    _write_items(run / ITEMS, num_items)
+    _write_users(run / USERS, moment, num_users, num_items)
+    write_covisitation(run, sparse.random(num_items, num_items, 0.1, "csr", np.float32, 3))
+    index, facts_of_index = build_index(vectors, IndexConfig(), seed=0, threads=1)
+    write_index(index, run / "index.faiss")
+    _write_mean_tower(run / "user_tower.onnx", dim)
+    config = Config()
+    write_atomically(run / "config.toml", config.to_toml())
+    manifest = Manifest(
+        run_id=run.name,
+        created="2026-01-01T00:00:00Z",
+        finished="2026-01-01T01:00:00Z",
+        config_digest=config.digest(),
+        stages={"index": facts_of_index, "export": {"moment": moment}},
+    )
+    record_files(run, manifest, [path.name for path in run.iterdir()])
+    write_manifest(run, manifest)
+    return run
+
+
+def _write_items(path: Path, num_items: int) -> None:
+    rows = range(num_items)
+    table = {
+        "item_id": [f"i{row}" for row in rows],
+        "title": [f"Item {row}" for row in rows],
+        "category": ["all"] * num_items,
+        "brand": [""] * num_items,
+        "price": [2.5] * num_items,
+    }
+    pq.write_table(pa.table(table), path)
+
+
+def _write_users(path: Path, moment: int, num_users: int, num_items: int) -> None:
+    rows = []
+    for n in range(num_users):
+        items, times = [f"i{n % num_items}", f"i{(n + 1) % num_items}"], [moment - DAY, moment - DAY + 60]
+        row = dict.fromkeys(USER_FIELDS, 1.0) | {
+            "user_id": f"u{n}",
+            "item_ids": items,
+            "event_types": ["purchase"] * 2,
+            "timestamps": times,
+            "num_events": 2,
+            "last_timestamp": times[-1],
+            "owned_item_ids": items,
+            "owned_counts": [1, 1],
+            "owned_last_timestamps": times,
+        }
+        rows.append(row)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _write_mean_tower(path: Path, dim: int) -> None:
+    nodes = [
+        helper.make_node("Cast", ["mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["events"], ["e"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["e", "gaps"], ["unused"]),  # inputs that no node reads would be dropped
+        helper.make_node("Mul", ["unused", "zero"], ["nothing"]),
+        helper.make_node("Add", ["m", "nothing"], ["w"]),
+        helper.make_node("Unsqueeze", ["w", "last"], ["w3"]),
+        helper.make_node("Mul", ["history", "w3"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "middle"], ["total"], keepdims=0),
+        helper.make_node("LpNormalization", ["total"], ["user"], axis=1, p=2),
+    ]
+    inputs = [
+        ("history", TensorProto.FLOAT, ["b", "l", dim]),
+        ("events", TensorProto.INT64, ["b", "l"]),
+        ("gaps", TensorProto.FLOAT, ["b", "l"]),
+        ("mask", TensorProto.BOOL, ["b", "l"]),
+    ]
+    constants = {
+        "zero": np.float32(0),
+        "last": np.array([2], np.int64),
+        "middle": np.array([1], np.int64),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "mean",
+        [helper.make_tensor_value_info(*value) for value in inputs],
+        [helper.make_tensor_value_info("user", TensorProto.FLOAT, ["b", dim])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
