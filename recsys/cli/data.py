@@ -31,3 +31,21 @@ def check(folder: Path, as_json: bool, config: Path | None, settings: tuple[str,
         click.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
     else:
         Console().print(report.render())
+
+
+@command.command()
+@click.option(
+    "--size", type=click.Choice(["tiny", "small", "medium", "large"]), default="small", show_default=True
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes."
+)
+def sample(size: str, out: Path, seed: int) -> None:
+    """Write a made-up shop: items, interactions and relations."""
+    from recsys.data.sample import write_sample
+
+    shop = write_sample(out, size, seed)
+    click.echo(f"{out}: {shop.events:,} events, {shop.users:,} users, {shop.items:,} items")
