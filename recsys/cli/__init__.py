@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 bad usage or input, 1 failure."""
     verbose = bool(os.environ.get("RECSYS_TRACEBACK"))
     try:
-        cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        left = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except RecsysError as error:
         if verbose:
             raise
@@ -95,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    return 0
+    return left if isinstance(left, int) else 0  # what a command gave to ctx.exit()
 
 
 def _complain(message: str, status: int) -> int:
