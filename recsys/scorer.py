@@ -40,7 +40,7 @@ class OnnxUserTower:
         if history_length < 1:
             raise ValueError(f"history_length must be at least 1, got {history_length}")
         self._session = _open(path, threads, {"history", "events", "gaps", "mask"})
-        self._vectors = history_vectors
+        self._vectors = np.asarray(history_vectors)  # a plain view: np.memmap is slow to index
         self._length = history_length
         self._dim = int(history_vectors.shape[1])
         _require_width(self._session, path, "history", 2, self._dim)
