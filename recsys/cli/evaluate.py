@@ -50,7 +50,7 @@ _LIST_COLUMNS = ("user_id", "item_id", "rank")
 @click.option(
     "--vectors",
     type=click.Path(path_type=Path),
-    help="Vectors of the un-tuned text encoder (.npy, a row per item of items.parquet), for the text baselines.",
+    help="Un-tuned text vectors (.npy, a row per item of items.parquet), for the text baselines.",
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a report with plots here.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
@@ -81,7 +81,7 @@ def command(
     if as_json:
         click.echo(json.dumps(_as_json(evaluations, comparisons)))
     else:
-        _show(evaluations, comparisons)
+        show_results(evaluations, comparisons)
 
 
 def _score(path: Path, sheet: AnswerSheet, task: Task, seed: int, taken: str = "") -> Evaluation:
@@ -132,7 +132,8 @@ def _as_json(evaluations: list[Evaluation], comparisons: list[Comparison]) -> di
     }
 
 
-def _show(evaluations: list[Evaluation], comparisons: list[Comparison]) -> None:
+def show_results(evaluations: list[Evaluation], comparisons: list[Comparison]) -> None:
+    """Print the tables of one task."""
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit into
         console = Console(width=200)

@@ -288,7 +288,7 @@ def _training_events(history: pd.DataFrame, items: pd.Index) -> tuple[Histories,
 def unix_seconds(times: pd.Series[int] | pd.Series[pd.Timestamp]) -> NDArray[np.int64]:
     """Integers are Unix seconds already; dates become them."""
     if pd.api.types.is_numeric_dtype(times):
-        return times.to_numpy(dtype=np.int64)
+        return np.asarray(times, np.int64)
     stamps = pd.to_datetime(times, utc=True).to_numpy(dtype="datetime64[s]")
     return stamps.astype(np.int64)
 

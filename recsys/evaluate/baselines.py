@@ -87,9 +87,16 @@ class ItemKnn:
 
     def __init__(self, neighbours: int = 50, k1: float = 1.2, b: float = 0.75) -> None:
         self.neighbours, self.k1, self.b = neighbours, k1, b
+        self._train: Histories | None = None
+        self.similarity = sp.csr_array((0, 0))
+        """(num_items, num_items), the nearest of each row."""
 
     def fit(self, train: Histories, num_items: int) -> Self:
         """Similarities of all items that share a user, in blocks of rows that fit in memory."""
+        if (
+            self._train is train and self.similarity.shape[1] == num_items
+        ):  # another baseline fills its lists up with this one
+            return self
         weighted = self._bm25(train.distinct(num_items), num_items)
         by_item = sp.csr_array(weighted.T)
         lengths = np.diff(weighted.indptr)
@@ -99,6 +106,7 @@ class ItemKnn:
             for part in blocks(products.astype(np.int64) + 1, 4 * _SPARSE_CELLS)
         ]
         self.similarity = sp.csr_array(sp.vstack(parts, format="csr"))
+        self._train = train
         return self
 
     def rank(self, users: Histories, k: int, exclude: ItemSets | None = None) -> Rows:
@@ -252,7 +260,7 @@ class Fusion:
 
 
 def fuse(lists: Sequence[Rows], k: int, num_items: int, constant: float = 20.0) -> Rows:
-    """Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): an item scores sum 1 / (constant + rank).
+    """Reciprocal rank fusion (Cormack, Clarke, Büttcher, SIGIR 2009): each rank gives 1 / (constant + rank).
 
     Args:
         lists: (users, length) item rows per system, -1 padded; lengths may differ.
@@ -281,7 +289,8 @@ def standard_baselines(
     `vectors` (num_items, dim) are those of the un-tuned encoder, in catalogue order. Fusion is left to
     `measure_baselines`, which has the others' lists at hand.
     """
-    chosen: list[Baseline] = [Popular(), Popular(days=30), ItemKnn(), OwnRepeats()]
+    neighbours = ItemKnn()
+    chosen: list[Baseline] = [Popular(), Popular(days=30), neighbours, OwnRepeats(neighbours)]
     if num_items <= ease_limit:
         chosen += [Ease(), Ease(decay=0.7)]
     if vectors is not None:
@@ -296,7 +305,7 @@ def binary_matrix(sets: ItemSets, num_items: int) -> sp.csr_array:
 
 
 def recent_matrix(users: Histories, num_items: int, last: int, decay: float) -> sp.csr_array:
-    """(users, num_items) with `decay` to the power of the lag for each of the `last` newest events, summed."""
+    """(users, num_items) with the sum of `decay` to the power of the lag over the `last` newest events."""
     lags = users.lags
     recent = lags < last
     weights = (decay ** lags[recent]).astype(np.float32)

@@ -47,7 +47,7 @@ class Slice:
     """(m,) positions in the evaluation's `users`."""
     names: tuple[str, ...]
     """Metrics, `name@k`."""
-    values: NDArray[np.float64]
+    by_case: NDArray[np.float64]
     """(m, num_metrics) per case."""
     figures: dict[str, Figure]
 
@@ -184,12 +184,16 @@ def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int =
         same = (one.dimension, one.label, one.names) == (two.dimension, two.label, two.names)
         if not same or not np.array_equal(one.cases, two.cases):
             raise ValueError(f"segment {one.dimension} {one.label} of {a.name} is another in {b.name}")
-    parts = [(one.dimension, one.label, one.cases, one.names, one.values - two.values) for one, two in pairs]
+    parts = [_difference(one, two) for one, two in pairs]
     whole, *rest = _with_intervals(parts, a.users, replicates, seed)
     return Comparison(a.name, b.name, a.task, whole, tuple(rest))
 
 
 _Part = tuple[str, str, Rows, tuple[str, ...], NDArray[np.float64]]
+
+
+def _difference(one: Slice, two: Slice) -> _Part:
+    return one.dimension, one.label, one.cases, one.names, one.by_case - two.by_case
 
 
 def _as_array(lists: pd.DataFrame | Rows, sheet: AnswerSheet, length: int, seen: ItemSets | None) -> Rows:

@@ -149,4 +149,6 @@ def _mean_over_places(top: Rows, by_item: Values) -> Values:
     shown = top >= 0
     sums = np.where(shown, by_item[np.where(shown, top, 0)], 0.0).sum(axis=1)
     num = shown.sum(axis=1)
-    return np.divide(sums, num, out=np.full(len(top), np.nan), where=num > 0)
+    means = np.full(len(top), np.nan)
+    np.divide(sums, num, out=means, where=num > 0)
+    return means

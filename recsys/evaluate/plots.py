@@ -14,7 +14,12 @@ from matplotlib.figure import Figure as Canvas
 
 from recsys.evaluate.evaluate import Evaluation, Figure
 
-_STYLE = {"svg.hashsalt": "recsys", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "recsys",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 _OWN, _OTHERS = "#1f5fa8", "#9aa7b5"
 _MOST_SYSTEMS = 12
 
