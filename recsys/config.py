@@ -101,7 +101,7 @@ class ModelConfig(Section):
     """Dimensions kept by whitening; None keeps all (128 where the catalogue is under twice the encoder's)."""
     shrinkage: float = Field(10.0, ge=0)
     """Kappa in n / (n + kappa), the share of an item's residual that its n events have earned."""
-    decay: float = Field(0.7, gt=0, le=1)
+    decay: float = Field(0.9, gt=0, le=1)
     """Starting weight of each step back in the history; learned from there."""
     temperature: float = Field(0.07, gt=0)
     """Starting temperature of the softmax; learned from there."""
@@ -126,7 +126,7 @@ class TrainConfig(Section):
     """Validation contexts that early stopping looks at, drawn at random when there are more."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak rate of AdamW for the residuals."""
-    user_learning_rate: float = Field(1e-2, gt=0)
+    user_learning_rate: float = Field(2e-2, gt=0)
     """Peak rate for the user tower's biases and the temperature."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay."""
@@ -160,7 +160,9 @@ class FinetuneConfig(Section):
     drift_weight: float = Field(0.1, ge=0)
     """Weight of the cosine distance between an item's new and un-tuned vector: it protects cold items."""
     refresh_steps: int = Field(20, ge=1)
-    """Steps between refreshes of the vectors of items outside the batch."""
+    """Steps between refreshes of the vectors of items outside the batch, and between checkpoints."""
+    cache_gib: float = Field(2.0, ge=0)
+    """Frozen layers' output is kept in memory up to this size; beyond it they are run again in every step."""
 
 
 class IndexConfig(Section):

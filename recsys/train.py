@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,14 +27,11 @@ from recsys.checkpoint import (
     save_checkpoint,
     work_key,
 )
-from recsys.config import Config, TrainConfig
+from recsys.config import Config
 from recsys.contexts import Contexts
-from recsys.distributed import Group, join_group, training_device
+from recsys.distributed import join_group, training_device
 from recsys.model.batching import (
-    Candidates,
-    Pairs,
     in_batch_candidates,
-    pad_histories,
     seen_items,
     target_log_shares,
     target_pairs,
@@ -42,10 +39,11 @@ from recsys.model.batching import (
     uniform_candidates,
 )
 from recsys.model.fitted import TowersFit
-from recsys.model.loss import multi_target_softmax
 from recsys.model.progress import Progress
+from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
+from recsys.optimise import Board, build_optimizer, open_board, schedule
 from recsys.randomness import generator
 from recsys.types import Floats
 
@@ -326,95 +324,6 @@ class _Fit:
         self.best = {k: v.to(self.device) for k, v in _part(tensors, "best.").items()}
         restore_optimizer(self.optimizer, tensors)
         logger.info("%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step)
-
-
-def batch_loss(
-    model: TwoTower,
-    text: Tensor,
-    contexts: Contexts,
-    positions: NDArray[np.int64],
-    pairs: Pairs,
-    candidates: Candidates,
-    kept: Tensor | None,
-    history_length: int,
-) -> Tensor:
-    """The weighted sum of losses of some rows against the given candidates: encode, then the maths."""
-    device = text.device
-    padded = pad_histories(contexts, positions, history_length)
-    distinct, places = np.unique(padded.rows, return_inverse=True)
-    distinct_rows = torch.from_numpy(distinct).to(device)
-    history = model.items(text[distinct_rows], distinct_rows, "history", kept)
-    history = torch.nn.functional.embedding(
-        torch.from_numpy(places.reshape(padded.rows.shape)).to(device), history
-    )
-    users = model.user(
-        history,
-        torch.from_numpy(padded.events).to(device),
-        torch.from_numpy(padded.gaps).to(device),
-        torch.from_numpy(padded.mask).to(device),
-    )
-    rows = torch.from_numpy(candidates.rows).to(device)
-    columns = np.searchsorted(candidates.rows[: candidates.num_targets], pairs.items)
-    return multi_target_softmax(
-        users,
-        model.items(text[rows], rows, "target", kept),
-        model.temperature,
-        torch.from_numpy(candidates.log_corrections).to(device),
-        torch.from_numpy(pairs.users).to(device),
-        torch.from_numpy(columns).to(device),
-        torch.from_numpy(pairs.weights).to(device),
-    )
-
-
-def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a rate of their own for the user tower's few biases, which must travel far."""
-    residuals = [model.target_residual, model.history_residual]
-    biases = [*model.user.parameters(), model.log_temperature]
-    groups = [
-        {"params": residuals, "peak": config.learning_rate, "weight_decay": config.weight_decay},
-        {"params": biases, "peak": config.user_learning_rate, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, fused=True)
-
-
-def schedule(step: int, num_steps: int, warmup: float) -> float:
-    """Share of the peak rate: linear warm-up, then a cosine from 1 to a tenth."""
-    rising = warmup * num_steps
-    if step < rising:
-        return (step + 1) / (rising + 1)
-    past = (step - rising) / max(num_steps - rising, 1)
-    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(past, 1.0)))
-
-
-class Board(Protocol):
-    """What the loop needs of a TensorBoard writer."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """One point of a curve."""
-        ...
-
-    def close(self) -> None:
-        """Write what is pending."""
-        ...
-
-
-class _NoBoard:
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def open_board(folder: Path, group: Group) -> Board:
-    """A TensorBoard writer under `folder/tensorboard`; in all processes but the first it does nothing."""
-    if not group.writes:
-        return _NoBoard()
-    from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-    writer: Any = SummaryWriter(str(folder / "tensorboard"))
-    board: Board = writer
-    return board
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

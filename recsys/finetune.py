@@ -1,0 +1,345 @@
+"""Fine-tuning BERT item-centrically, and the rule that decides whether it is kept.
+
+Per step some hundreds of distinct items are encoded with gradients, every sampled interaction among them
+enters one loss, and one backward goes through the encoder: the cost is per item, not per interaction. The
+gradient reaches the encoder through a cut at the item vectors (gradient caching, Gao et al., RepL4NLP
+2021), so that processes share the texts of a step whatever contexts they hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recsys.checkpoint import (
+    deterministic,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    work_key,
+)
+from recsys.config import Config
+from recsys.contexts import Contexts
+from recsys.distributed import join_group
+from recsys.model.batching import seen_items, target_pairs, trainable, uniform_candidates
+from recsys.model.encoder import TextEncoder
+from recsys.model.fitted import TowersFit
+from recsys.model.gate import choose_whitening, judge, keep, weights_moved
+from recsys.model.layer_cache import LayerCache
+from recsys.model.progress import Progress
+from recsys.model.step import batch_loss
+from recsys.model.towers import TwoTower
+from recsys.model.whitening import Whitening
+from recsys.optimise import open_board, schedule
+from recsys.randomness import generator
+from recsys.train import fit_towers
+from recsys.types import Floats
+
+logger = logging.getLogger(__name__)
+
+TOWER_SHARE = 0.1
+"""Towers learn along at this share of the rates they were fitted with."""
+
+Refit = Callable[[Floats, TextEncoder, Whitening], TowersFit]
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The better of the frozen and the fine-tuned model, and how they compared."""
+
+    kept: bool
+    """Whether it is the fine-tuned one."""
+    encoder: TextEncoder
+    whitening: Whitening
+    text_vectors: Floats
+    towers: TowersFit
+    report: dict[str, Any]
+    """For the manifest: `before`, `after`, `weights_moved`, `kept`, `why`."""
+
+
+def finetune_encoder(
+    encoder: TextEncoder,
+    texts: Sequence[str],
+    contexts: Contexts,
+    towers_fit: TowersFit,
+    whitening: Whitening,
+    config: Config,
+    folder: Path,
+    *,
+    validation: Contexts,
+    refit: Refit | None = None,
+    progress: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> FinetuneResult:
+    """Fine-tune a copy of the encoder's top layers, then keep it only if neither warm nor cold items lose.
+
+    Both sides of the comparison are towers fitted from zero residuals over their own text vectors for the
+    same number of epochs. Killed and called again with the same arguments it continues, bit for bit on CPU.
+
+    Args:
+        encoder: The frozen model; it is left as it is.
+        texts: The catalogue's texts, row by row.
+        contexts: Original rows of role `fit`.
+        towers_fit: Towers fitted over the frozen model's text vectors.
+        whitening: What made those.
+        config: Sections `finetune`, `train`, `model`, `run` are read.
+        folder: Where the checkpoint and `tensorboard/` live.
+        validation: Held-out original rows.
+        refit: Fits the towers over new text vectors exactly as `towers_fit` was fitted over the old ones;
+            None fits them on `contexts` alone, without augmentation.
+        progress: Show a bar or log lines.
+        on_step: Called with the number of optimiser steps done so far, after each.
+    """
+    contexts.require_fit()
+    tuning = _Tuning(encoder, texts, contexts, towers_fit, whitening, config, folder)
+    with deterministic(encoder.device):
+        tuning.run(progress, on_step)
+    raw = tuning.encoder.encode(texts, "re-encoding the catalogue" if progress else None)
+    new_whitening, chosen = choose_whitening(raw, whitening, towers_fit, validation, config)
+    vectors = new_whitening.apply(raw)
+    if refit is None:
+        after_fit = fit_towers(
+            contexts, vectors, towers_fit.item_counts, config, folder / "refit",
+            epochs=max(towers_fit.epochs, 1), stage="finetune-refit", progress=progress,
+        )  # fmt: skip
+    else:
+        after_fit = refit(vectors, tuning.encoder, new_whitening)
+    before = judge(towers_fit, validation, config)
+    after = judge(after_fit, validation, config)
+    kept, why = keep(before, after)
+    report = {
+        "kept": kept,
+        "why": why,
+        "before": before,
+        "after": after,
+        "whitening": chosen,
+        "weights_moved": weights_moved(encoder, tuning.encoder),
+        "drift": round(float(1 - (vectors * towers_fit.text_vectors).sum(axis=1).mean()), 5)
+        if chosen == "kept"
+        else None,
+        "losses": [round(value, 4) for value in tuning.losses],
+    }
+    logger.info("fine-tuning %s: %s", "kept" if kept else "not kept", why)
+    if kept:
+        return FinetuneResult(True, tuning.encoder, new_whitening, vectors, after_fit, report)
+    return FinetuneResult(False, encoder, whitening, towers_fit.text_vectors, towers_fit, report)
+
+
+class _Tuning:
+    """The fine-tuning loop with what it carries from step to step."""
+
+    def __init__(
+        self,
+        encoder: TextEncoder,
+        texts: Sequence[str],
+        contexts: Contexts,
+        towers_fit: TowersFit,
+        whitening: Whitening,
+        config: Config,
+        folder: Path,
+    ) -> None:
+        self.config, self.contexts, self.folder = config, contexts, folder
+        self.device, self.group = encoder.device, join_group(encoder.device)
+        self.encoder = encoder.copy()
+        self.num_top = min(config.finetune.layers, len(self.encoder.layers()))
+        self.learning = _unfreeze(self.encoder, self.num_top)
+        self.seen = seen_items(contexts, towers_fit.item_counts)
+        self.places, distinct = _distinct_texts(texts, self.seen)
+        self.cache = LayerCache(self.encoder, distinct, whitening, self.num_top, config.finetune.cache_gib)
+        self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
+        self.text = self.frozen.clone()
+        self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model).to(self.device)
+        self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
+        self.optimizer = self._build_optimizer()
+        positions = trainable(contexts)
+        pairs = target_pairs(contexts, positions)
+        self.pair_contexts, self.pair_items = positions[pairs.users], pairs.items
+        self.losses: list[float] = []
+        self.key = work_key(
+            "finetune", config.finetune, config.train, config.model, config.encoder, config.run.seed,
+            self.group.world, contexts, list(distinct), towers_fit.state, whitening.arrays(),
+            encoder.precision,
+        )  # fmt: skip
+
+    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+        num_steps = self.config.finetune.steps
+        if not len(self.cache) or not len(self.pair_contexts):
+            logger.info("nothing to fine-tune on: no item with both a text and an interaction")
+            return
+        first = self._restore()
+        board = open_board(self.folder, self.group)
+        with Progress(
+            num_steps, "fine-tuning the encoder", "steps", first, progress and self.group.writes
+        ) as bar:
+            for step in range(first, num_steps):
+                self._set_rate(step)
+                loss = self._step(step)
+                self.losses.append(loss)
+                board.add_scalar("finetune/loss", loss, step + 1)
+                if (step + 1) % self.config.finetune.refresh_steps == 0 or step + 1 == num_steps:
+                    self._refresh(everyone=step + 1 < num_steps)
+                    self._save(step + 1)
+                bar.advance(1, f"loss {loss:.4f}")
+                if on_step is not None:
+                    on_step(step + 1)
+        board.close()
+
+    def _step(self, step: int) -> float:
+        rng = generator(self.config.run.seed, "finetune", step)
+        chosen = self._texts_of(step)
+        items = self._items_with(chosen)
+        positions = self._contexts_of(items, rng)
+        weights = np.ones(len(positions), np.float32)
+        pairs = target_pairs(self.contexts, positions, weights)
+        candidates = uniform_candidates(
+            self.seen, np.concatenate([pairs.items, items]), self.config.train.num_negatives, rng
+        )
+        kept = torch.from_numpy(
+            (rng.random(len(self.text)) >= self.config.train.residual_dropout).astype(np.float32)
+        ).to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        vectors, graphs = self._encode(chosen)
+        # The cut: the loss sees the vectors as leaves, the encoder then sees only their gradient.
+        leaf = vectors.detach().requires_grad_()
+        rows = torch.from_numpy(items).to(self.device)
+        places = torch.from_numpy(np.searchsorted(chosen, self.places[items])).to(self.device)
+        text = self.text.index_copy(0, rows, torch.nn.functional.embedding(places, leaf))
+        total = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
+        mine = positions[self.group.rank :: self.group.world]
+        loss = batch_loss(
+            self.model, text, self.contexts, mine, target_pairs(self.contexts, mine), candidates, kept,
+            self.config.model.history_length,
+        ) / total  # fmt: skip
+        if self.group.writes:
+            drift = 1 - (text[rows] * self.frozen[rows]).sum(dim=1).mean()
+            loss = loss + self.config.finetune.drift_weight * drift
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert leaf.grad is not None
+        self._backward(graphs, self.group.sum_tensor(leaf.grad))
+        self.group.sum_gradients([*self.learning, *self.model.parameters()])
+        torch.nn.utils.clip_grad_norm_(self.learning, self.config.train.clip)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
+        self.optimizer.step()
+        self.text = text.detach()
+        return self.group.sum_number(float(loss.detach()))
+
+    def _encode(self, chosen: NDArray[np.int64]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """Vectors of the chosen texts in every process, and the graphs of those that this one encoded."""
+        own = np.arange(len(chosen))[self.group.rank :: self.group.world]
+        vectors = torch.zeros((len(chosen), self.text.shape[1]), device=self.device)
+        graphs = []
+        for places, part in self.cache.vectors(chosen[own]):
+            rows = torch.from_numpy(own[places]).to(self.device)
+            vectors[rows] = part.detach()
+            graphs.append((rows, part))
+        return self.group.sum_tensor(vectors), graphs
+
+    def _backward(self, graphs: list[tuple[Tensor, Tensor]], gradient: Tensor) -> None:
+        if graphs:
+            torch.autograd.backward([part for _, part in graphs], [gradient[rows] for rows, _ in graphs])
+
+    def _refresh(self, everyone: bool) -> None:
+        """Bring the vectors of all seen items up to date with the encoder."""
+        if not everyone:
+            return
+        with torch.no_grad():
+            vectors, _ = self._encode(np.arange(len(self.cache)))
+        known = self.seen[self.places[self.seen] >= 0]
+        rows = torch.from_numpy(known).to(self.device)
+        self.text[rows] = vectors[torch.from_numpy(self.places[known]).to(self.device)]
+
+    def _texts_of(self, step: int) -> NDArray[np.int64]:
+        """Places of this step's texts, ascending: a keyed permutation of all of them, read in turn."""
+        size = min(self.config.finetune.items_per_step, len(self.cache))
+        per_pass = math.ceil(len(self.cache) / size)
+        order = generator(self.config.run.seed, "finetune", "order", step // per_pass).permutation(
+            len(self.cache)
+        )
+        start = (step % per_pass) * size
+        return np.sort(order[start : start + size])
+
+    def _items_with(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        wanted = np.zeros(len(self.cache) + 1, bool)  # the last place serves -1: no text
+        wanted[chosen] = True
+        return self.seen[wanted[self.places[self.seen]]]
+
+    def _contexts_of(self, items: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+        """Contexts with a target among the items, a draw of them where there are more than wanted."""
+        wanted = np.zeros(len(self.text), bool)
+        wanted[items] = True
+        positions = np.unique(self.pair_contexts[wanted[self.pair_items]])
+        limit = self.config.finetune.contexts_per_step
+        if len(positions) > limit:
+            positions = np.sort(rng.choice(positions, limit, replace=False))
+        return positions
+
+    def _build_optimizer(self) -> torch.optim.AdamW:
+        train = self.config.train
+        residuals = [self.model.target_residual, self.model.history_residual]
+        biases = [*self.model.user.parameters(), self.model.log_temperature]
+        groups = [
+            {"params": self.learning, "peak": self.config.finetune.learning_rate, "weight_decay": 0.01},
+            {"params": residuals, "peak": TOWER_SHARE * train.learning_rate, "weight_decay": 0.0},
+            {"params": biases, "peak": TOWER_SHARE * train.user_learning_rate, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, fused=True)
+
+    def _set_rate(self, step: int) -> None:
+        share = schedule(step, self.config.finetune.steps, self.config.train.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+
+    def _save(self, step: int) -> None:
+        if self.group.writes:
+            tensors: dict[str, Tensor] = {
+                f"encoder.{i}": parameter for i, parameter in enumerate(self.learning)
+            }
+            tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
+            tensors |= {"text": self.text} | optimizer_tensors(self.optimizer)
+            save_checkpoint(self.folder, self.key, tensors, {"step": step, "losses": self.losses})
+        self.group.wait()
+
+    def _restore(self) -> int:
+        found = load_checkpoint(self.folder, self.key)
+        if found is None:
+            return 0
+        tensors, state = found
+        with torch.no_grad():
+            for i, parameter in enumerate(self.learning):
+                parameter.copy_(tensors[f"encoder.{i}"])
+        own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
+        self.model.load_state_dict(own)
+        self.text = tensors["text"].to(self.device)
+        restore_optimizer(self.optimizer, tensors)
+        self.losses = list(state["losses"])
+        logger.info("fine-tuning: continuing at step %d", state["step"])
+        return int(state["step"])
+
+
+def _distinct_texts(texts: Sequence[str], seen: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
+    """Each item's place among the distinct texts of seen items (-1: unseen or blank), and those texts."""
+    places = np.full(len(texts), -1, np.int64)
+    distinct: dict[str, int] = {}
+    for row in seen.tolist():
+        if texts[row].strip():
+            places[row] = distinct.setdefault(texts[row], len(distinct))
+    return places, list(distinct)
+
+
+def _unfreeze(encoder: TextEncoder, num_top: int) -> list[torch.nn.Parameter]:
+    for parameter in encoder.model.parameters():
+        parameter.requires_grad_(False)
+    learning = [parameter for layer in encoder.layers()[-num_top:] for parameter in layer.parameters()]
+    for parameter in learning:
+        parameter.requires_grad_(True)
+    return learning

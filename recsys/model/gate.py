@@ -1,0 +1,63 @@
+"""Whether a fine-tuned encoder is kept: figures before and after, the rule, and how far the weights moved."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from recsys.config import Config
+from recsys.contexts import Contexts
+from recsys.model.encoder import TextEncoder
+from recsys.model.fitted import TowersFit
+from recsys.model.validation import ranking_figures, validation_positions
+from recsys.model.whitening import Whitening
+from recsys.types import Floats
+
+
+def judge(towers: TowersFit, validation: Contexts, config: Config) -> dict[str, dict[str, float]]:
+    """Validation figures over all, warm and cold targets (cold: without a training event)."""
+    positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
+    users, items = towers.user_vectors(validation, positions), towers.item_vectors()
+    warm = np.asarray(towers.item_counts) > 0
+    return {
+        name: ranking_figures(users, items, validation, positions, wanted)
+        for name, wanted in (("all", None), ("warm", warm), ("cold", ~warm))
+    }
+
+
+def keep(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> tuple[bool, str]:
+    """Whether fine-tuning stays, and why: neither warm nor cold items may lose ndcg@10 on validation."""
+    lost = [
+        f"{name} items lose ({before[name]['ndcg@10']:.5f} to {after[name]['ndcg@10']:.5f})"
+        for name in ("warm", "cold")
+        if after[name]["ndcg@10"] < before[name]["ndcg@10"]
+    ]
+    return (False, " and ".join(lost)) if lost else (True, "neither warm nor cold items lose")
+
+
+def weights_moved(before: TextEncoder, after: TextEncoder) -> dict[str, float]:
+    """Relative L2 change of each layer's weights: |new - old| / |old|."""
+    moved = {}
+    for number, (old, new) in enumerate(zip(before.layers(), after.layers(), strict=True)):
+        pairs = list(zip(old.parameters(), new.parameters(), strict=True))
+        change = sum(float(((b - a).double() ** 2).sum()) for a, b in pairs)
+        size = sum(float((a.double() ** 2).sum()) for a, _ in pairs)
+        moved[f"layer_{number}"] = round(math.sqrt(change / max(size, 1e-30)), 6)
+    return moved
+
+
+def choose_whitening(
+    raw: Floats, whitening: Whitening, towers_fit: TowersFit, validation: Contexts, config: Config
+) -> tuple[Whitening, str]:
+    """The old whitening or one fitted anew: whichever ranks better by text alone on validation."""
+    choices = {"kept": whitening, "refitted": Whitening.fit(raw, whitening.dim)}
+    scores = {}
+    for name, choice in choices.items():
+        if choice.dim != whitening.dim:
+            continue
+        none = {k: np.zeros_like(v) if k.endswith("_residual") else v for k, v in towers_fit.state.items()}
+        plain = TowersFit(none, choice.apply(raw), towers_fit.item_counts, towers_fit.config, 0, (), (), 0.0)
+        scores[name] = judge(plain, validation, config)["all"]["ndcg@10"]
+    best = max(scores, key=lambda name: scores[name])
+    return choices[best], best

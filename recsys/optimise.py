@@ -1,0 +1,64 @@
+"""What the training loops share beside the model: the optimiser's groups, the rate's schedule, the board."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from recsys.config import TrainConfig
+from recsys.distributed import Group
+from recsys.model.towers import TwoTower
+
+
+def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate of their own for the user tower's few biases, which must travel far."""
+    residuals = [model.target_residual, model.history_residual]
+    biases = [*model.user.parameters(), model.log_temperature]
+    groups = [
+        {"params": residuals, "peak": config.learning_rate, "weight_decay": config.weight_decay},
+        {"params": biases, "peak": config.user_learning_rate, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def schedule(step: int, num_steps: int, warmup: float) -> float:
+    """Share of the peak rate: linear warm-up, then a cosine from 1 to a tenth."""
+    rising = warmup * num_steps
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    past = (step - rising) / max(num_steps - rising, 1)
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(past, 1.0)))
+
+
+class Board(Protocol):
+    """What the loop needs of a TensorBoard writer."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """One point of a curve."""
+        ...
+
+    def close(self) -> None:
+        """Write what is pending."""
+        ...
+
+
+class _NoBoard:
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def open_board(folder: Path, group: Group) -> Board:
+    """A TensorBoard writer under `folder/tensorboard`; in all processes but the first it does nothing."""
+    if not group.writes:
+        return _NoBoard()
+    from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+    writer: Any = SummaryWriter(str(folder / "tensorboard"))
+    board: Board = writer
+    return board
