@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
 from feast import FeatureStore
-from feast.repo_config import RepoConfig
 
 SETTINGS = "feature_store.yaml"
 _DATA = "data/"
@@ -22,12 +20,7 @@ def settle(folder: Path) -> None:
 
 
 def open_store(folder: Path) -> FeatureStore:
-    """A Feast client over a settled folder; its relative paths are relative to the folder.
-
-    Raises:
-        OSError: the folder has no feature_store.yaml.
-    """
-    settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8"))
-    config = RepoConfig(**settings)
-    config.repo_path = folder.absolute()
-    return FeatureStore(config=config)
+    """A Feast client over a settled folder; paths in its settings are relative to it."""
+    if not (folder / SETTINGS).is_file():
+        raise FileNotFoundError(f"{folder / SETTINGS} is missing")
+    return FeatureStore(repo_path=str(folder.absolute()))

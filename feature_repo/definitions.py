@@ -21,7 +21,7 @@ def define(folder: Path) -> dict[str, Any]:
     behavior, owned = views.user_behavior(folder, user), views.user_items(folder, user)
     text, stats = views.item_text(folder, item), views.item_stats(folder, item)
     request = on_demand.request_time(behavior)
-    parts = [
+    parts: list[Any] = [
         user,
         item,
         behavior,

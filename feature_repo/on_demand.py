@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import FunctionType
+from typing import Any, cast
 
 from feast import FeatureView, Field, OnDemandFeatureView, RequestSource
 from feast.transformation.python_transformation import PythonTransformation
@@ -37,6 +38,8 @@ def request_time(behavior: FeatureView) -> OnDemandFeatureView:
             Field(name="hour_of_day", dtype=Int64),
             Field(name="day_of_week", dtype=Int64),
         ],
-        feature_transformation=PythonTransformation(udf=request_facts, udf_string="request_facts"),
+        feature_transformation=PythonTransformation(
+            udf=cast(FunctionType, request_facts), udf_string="request_facts"
+        ),
         mode="python",
     )

@@ -21,16 +21,14 @@ from numpy.typing import NDArray
 from recsys.artifacts import replacing
 from recsys.config import FeaturesConfig
 from recsys.data.feature_arrow import BEHAVIOUR_SCHEMA, ITEMS_OWNED_SCHEMA, lists, times
-from recsys.data.log import DAY, Ints, Log, build_log, grain_seconds, moment_ends
+from recsys.data.log import CREATED, DAY, Ints, Log, build_log, grain_seconds, moment_ends
 from recsys.snapshot import user_features
 from recsys.types import UserFeatures
-
 
 TOP = 3
 """How many leading categories and brands are kept."""
 _ENTRIES_PER_BATCH = 2_000_000
 _PRICE_UNIT = 10_000  # prices are added up as integers, so that every path rounds alike
-
 
 
 def behaviour_batches(
@@ -47,7 +45,7 @@ def behaviour_batches(
     late = logs[0].created > logs[0].timestamps
     if late.any():
         touched = logs[0].users[np.unique(logs[0].user_codes[late])]
-        on_time = interactions["created"].to_numpy(np.int64) <= interactions["timestamp"].to_numpy(np.int64)
+        on_time = interactions[CREATED].to_numpy(np.int64) <= interactions["timestamp"].to_numpy(np.int64)
         logs.append(build_log(interactions[on_time & interactions["user_id"].isin(touched).to_numpy()]))
     facts = ItemFacts.of(items)
     for log in logs:
@@ -96,7 +94,7 @@ def behaviour_at(log: Log, facts: ItemFacts, ends: Ints, history_length: int) ->
     at = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - starts, ends - starts)
     last = log.timestamps[ends - 1]
     ages = last[row] - log.timestamps[at]
-    places = facts.ids.get_indexer(log.items)
+    places = facts.ids.get_indexer(pd.Index(log.items))
     rows_of_items = places[log.item_codes[at]]
     columns: dict[str, Any] = {
         "user_id": pa.array(log.users[users], pa.string()),
@@ -121,7 +119,7 @@ def behaviour_at(log: Log, facts: ItemFacts, ends: Ints, history_length: int) ->
 
 
 def owned_rows(interactions: pd.DataFrame, moment: int | None = None) -> pa.Table:
-    """Rows of `user_items`: per user every distinct positive item before `moment` (None: ever), latest only."""
+    """Rows of `user_items`: per user every distinct positive item before `moment` (None: ever)."""
     known = interactions if moment is None else interactions[interactions["timestamp"] < moment]
     return owned_of(build_log(known))
 
@@ -212,7 +210,7 @@ def _leading(names: NDArray[Any], items: NDArray[Any], row: Ints, num_rows: int)
     """Per row the most frequent names, ties to the one seen last; empty names do not count."""
     codes, values = pd.factorize(names, sort=True)
     label = np.where(items >= 0, codes[items], -1) if len(codes) else np.full(len(items), -1)
-    unknown = np.flatnonzero(values == "") if len(values) else []
+    unknown = np.flatnonzero(values == "") if len(values) else np.empty(0, np.int64)
     counted = (label >= 0) & ~np.isin(label, unknown)
     key = row[counted] * max(len(values), 1) + label[counted]
     groups, inverse, number = np.unique(key, return_inverse=True, return_counts=True)

@@ -92,7 +92,7 @@ def contexts_of(labels: Labels, joined: pa.Table, vocabulary: Vocabulary, role: 
     """
     if joined.num_rows != len(labels) or joined["user_id"].to_pylist() != labels.user_ids.tolist():
         raise LeakageError(
-            f"the point-in-time join gave {joined.num_rows:,} rows for {len(labels):,} contexts, or another order"
+            f"{joined.num_rows:,} joined rows do not match {len(labels):,} contexts or their order"
         )
     offsets, items = spans(joined["item_ids"])
     _, names = spans(joined["event_types"])

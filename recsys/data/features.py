@@ -6,41 +6,47 @@ The only module under `recsys` that imports Feast.
 from __future__ import annotations
 
 import contextlib
-import json
+import io
+import logging
 import sqlite3
+import threading
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
+import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureStore
+from feast.data_source import PushMode
 
 from feature_repo.client import open_store, settle
 from feature_repo.definitions import define
-from feature_repo.services import TRAINING
-from feature_repo.sources import OFFLINE
-from recsys.artifacts import replacing, write_atomically
+from feature_repo.services import RETRIEVAL, TRAINING
 from recsys.config import FeaturesConfig
 from recsys.contexts import Contexts, Role, Vocabulary, concatenate
-from recsys.data.behaviour import behaviour_batches, owned_rows
+from recsys.data.behaviour import ItemFacts, behaviour_batches, owned_rows
 from recsys.data.contexts_from import Labels, contexts_of, labels_at, labels_by_moment, no_contexts
-from recsys.data.feature_arrow import SCHEMAS
+from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
-from recsys.data.log import grain_seconds
+from recsys.data.log import grain_seconds, positives
+from recsys.data.push import merged_states
 from recsys.errors import ArtifactError, DependencyError
+from recsys.snapshot import USER_FIELDS, user_features
+from recsys.types import UserFeatures
 
-BASE = "base.parquet"
-ABOUT = "features.json"
+_log = logging.getLogger(__name__)
+
 USER_VIEWS = ("user_behavior", "user_items")
 ITEM_VIEWS = ("item_text", "item_stats")
 MOST_PAIRS = 400_000
-"""Label-feature pairs per join: what bounds its memory."""
-_ROWS_PER_GROUP = 16_384
+"""Label-feature pairs per join: with `_DUCKDB`, what bounds its memory."""
+_DUCKDB = {"memory_limit": "3GB"}
 _JUST_BEFORE = np.timedelta64(1, "us")
 
 
@@ -56,7 +62,9 @@ class FeatureStoreRoom:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.files = FeatureFiles(folder)
         self._opened: FeatureStore | None = None
+        self._pushing = threading.Lock()
 
     @property
     def store(self) -> FeatureStore:
@@ -68,49 +76,40 @@ class FeatureStoreRoom:
     @property
     def grain(self) -> int:
         """Seconds that the moments of the written rows were floored to."""
-        return int(self.about()["grain_seconds"])
-
-    def about(self) -> dict[str, Any]:
-        """What `write` wrote: grain, history length, rows by view, newest event.
-
-        Raises:
-            ArtifactError: nothing was written yet.
-        """
-        try:
-            found: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ArtifactError(
-                f"{self.folder}: no features here ({error}). Write them with 'recsys features apply --data DIR'."
-            ) from error
-        return found
+        return int(self.files.about()["grain_seconds"])
 
     def write(self, dataset: Tables, config: FeaturesConfig) -> dict[str, int]:
-        """Write the offline files of all views from a dataset, in bounded memory; rows by view."""
-        log = dataset.interactions
-        seconds = grain_seconds(log, config.grain)
-        batches = behaviour_batches(log, dataset.items, config, seconds)
-        rows = {
-            "user_behavior": self._write("user_behavior", batches),
-            "user_items": self._write("user_items", [owned_rows(log)]),
-            "item_text": self._write("item_text", [item_text_rows(dataset.items)]),
-            "item_stats": self._write("item_stats", [item_stats_rows(log, dataset.items)]),
-        }
-        newest = int(log["timestamp"].max()) if len(log) else 0
-        about = {
-            "grain_seconds": seconds,
-            "history_length": config.history_length,
-            "newest": newest,
-            "rows": rows,
-        }
-        write_atomically(self.folder / ABOUT, json.dumps(about, indent=1))
+        """Write the offline files of all views, in bounded memory; rows by view.
+
+        They come from the dataset and from what was pushed meanwhile, so the next training sees what
+        serving saw.
+        """
+        with self._pushing:
+            log = self.files.with_pushed(dataset.interactions)
+            seconds = grain_seconds(log, config.grain)
+            batches = behaviour_batches(log, dataset.items, config, seconds)
+            rows = {
+                "user_behavior": self.files.write_base("user_behavior", batches),
+                "user_items": self.files.write_base("user_items", [owned_rows(log)]),
+                "item_text": self.files.write_base("item_text", [item_text_rows(dataset.items)]),
+                "item_stats": self.files.write_base("item_stats", [item_stats_rows(log, dataset.items)]),
+            }
+            self.files.write_about(
+                {
+                    "grain_seconds": seconds,
+                    "history_length": config.history_length,
+                    "newest": int(log["timestamp"].max()) if len(log) else 0,
+                    "rows": rows,
+                }
+            )
         return rows
 
     def apply(self) -> None:
         """Register entities, views and services; safe to repeat."""
         settle(self.folder)
-        with _store_errors("register the features"):
+        with _offline("register the features"):
             self.store.apply(list(define(self.folder.absolute()).values()))
-            self.store.refresh_registry()
+            self.store.registry.refresh(self.store.project)
         _allow_reading_while_writing(self.folder / "online.db")
 
     def materialize(self, as_of: int | None = None, *, items: bool = False) -> None:
@@ -118,10 +117,10 @@ class FeatureStoreRoom:
 
         Item views are copied only on request: serving reads item features from the run itself.
         """
-        moment = self.about()["newest"] + 1 if as_of is None else as_of
+        moment = self.files.about()["newest"] + 1 if as_of is None else as_of
         end = datetime.fromtimestamp(moment, UTC) - timedelta(microseconds=1)
         views = [*USER_VIEWS, *(ITEM_VIEWS if items else ())]
-        with _store_errors("materialise the features"):
+        with _offline("materialise the features"):
             self.store.materialize(
                 datetime(1970, 1, 1, tzinfo=UTC), end, feature_views=views, disable_event_timestamp=False
             )
@@ -155,10 +154,52 @@ class FeatureStoreRoom:
         config: FeaturesConfig,
         event_weights: Mapping[str, float],
     ) -> Contexts:
-        """One row per user with positives among the given later events, features as known just before `cut`."""
+        """One row per user with positives among the given later events, as known just before `cut`."""
         self._same_history_length(config)
         later = held_out[held_out["timestamp"] >= cut]
         return self._join(labels_at(later, vocabulary, event_weights, cut), vocabulary, "held_out")
+
+    def online(self, users: Sequence[str]) -> list[UserFeatures | None]:
+        """What the online store has of some users now; None for who is unknown."""
+        if not users:
+            return []
+        with _feast("read the online store"):
+            columns = self.store.get_online_features(
+                features=self.store.get_feature_service(RETRIEVAL, allow_cache=True),
+                entity_rows={"user_id": list(users)},
+            ).to_dict()
+        rows = ({"user_id": u, **{f: columns[f][at] for f in USER_FIELDS}} for at, u in enumerate(users))
+        return [None if row["num_events"] is None else user_features(row) for row in rows]
+
+    def push_events(self, events: pd.DataFrame, now: int | None = None) -> int:
+        """Add events to the online store at once and to the offline files; the number of users changed.
+
+        Args:
+            events: `user_id`, `item_id`, `timestamp`, `event_type`, perhaps `value`. Returns are kept for
+                the next `write` and change no user.
+            now: Unix seconds at which they became known; the clock's when None. Later training asks what
+                was known at a moment, so it does not see them before.
+
+        One process may push at a time (reading, merging and writing are not one transaction).
+        """
+        came = int(time.time()) if now is None else now
+        users = sorted(set(positives(events)["user_id"]))
+        with self._pushing:
+            self.files.add_events(events, came)
+            if not users:
+                return 0
+            length = int(self.files.about()["history_length"])
+            behaviour, owned = merged_states(self.online(users), events, self._facts(), length, came)
+            with _feast("push events"):
+                for view, table in zip(USER_VIEWS, (behaviour, owned), strict=True):
+                    self.store.push(f"{view}_push", table.to_pandas(), to=PushMode.ONLINE)
+            for view, table in zip(USER_VIEWS, (behaviour, owned), strict=True):
+                self.files.add_pushed(view, table)
+        return len(users)
+
+    def _facts(self) -> ItemFacts:
+        columns = ["item_id", "price", "category", "brand"]
+        return ItemFacts.of(pq.read_table(self.files.view("item_text") / BASE, columns=columns).to_pandas())
 
     def features_as_known(
         self, users: Any, moments: np.ndarray[Any, np.dtype[np.int64]], *, honour_created: bool = True
@@ -175,7 +216,7 @@ class FeatureStoreRoom:
                 "place": np.arange(len(moments)),
             }
         )
-        with _store_errors("join features to contexts"):
+        with _offline("join features to contexts"):
             job = self.store.get_historical_features(
                 entity_df=entities,
                 features=self.store.get_feature_service(TRAINING, allow_cache=True),
@@ -185,7 +226,7 @@ class FeatureStoreRoom:
         places = joined["place"].to_numpy()
         if joined.num_rows != len(moments) or not np.array_equal(np.sort(places), np.arange(len(moments))):
             raise DependencyError(
-                f"the feature store's join lost or repeated rows: {joined.num_rows:,} out, {len(moments):,} in"
+                f"the store's join lost or repeated rows: {joined.num_rows:,} out, {len(moments):,} in"
             )
         return joined.take(pa.array(np.argsort(places, kind="stable")))
 
@@ -197,32 +238,46 @@ class FeatureStoreRoom:
         return concatenate(parts) if parts else no_contexts(role)
 
     def _same_history_length(self, config: FeaturesConfig) -> None:
-        written = int(self.about()["history_length"])
+        written = int(self.files.about()["history_length"])
         if written != config.history_length:
             raise ArtifactError(
                 f"{self.folder}: features hold {written} events per user, features.history_length is "
                 f"{config.history_length}. Write the features again."
             )
 
-    def _write(self, view: str, tables: Any) -> int:
-        """Replace a view's base file and drop what was pushed before it; the number of rows."""
-        folder = self.folder / OFFLINE / view
-        number = 0
-        with replacing(folder / BASE) as temporary:
-            # Users ascend and groups are small, so that a join of some users skips the other groups.
-            with pq.ParquetWriter(temporary, SCHEMAS[view], compression="zstd") as writer:
-                for table in tables:
-                    writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
-                    number += table.num_rows
-        return number
+
+@contextlib.contextmanager
+def _feast(doing: str) -> Iterator[None]:
+    """Feast raises its backends' errors unwrapped; ours is one kind."""
+    try:
+        yield
+    except Exception as error:
+        raise DependencyError(f"the feature store could not {doing}: {error}") from error
 
 
 @contextlib.contextmanager
-def _store_errors(doing: str) -> Iterator[None]:
+def _offline(doing: str) -> Iterator[None]:
+    """Feast's offline side at work: its talk goes to the log, its DuckDB is bounded and closed afterwards.
+
+    An ibis backend left open complains on standard error when the interpreter ends, and Feast warns of
+    every source whose path is a pattern that it could not look at it.
+    """
+    talk = io.StringIO()
+    sources = logging.getLogger("feast.infra.offline_stores.file_source")
+    level = sources.level
+    sources.setLevel(logging.ERROR)
+    backend = ibis.duckdb.connect(**_DUCKDB)
+    ibis.set_backend(backend)
     try:
-        yield
-    except Exception as error:  # noqa: BLE001 - Feast raises its backends' errors unwrapped
-        raise DependencyError(f"the feature store could not {doing}: {error}") from error
+        with _feast(doing), warnings.catch_warnings(), contextlib.redirect_stdout(talk):
+            warnings.simplefilter("ignore")  # deprecations between Feast, ibis and DuckDB: not the user's
+            yield
+    finally:
+        ibis.options.default_backend = None
+        backend.disconnect()
+        sources.setLevel(level)
+        for line in filter(None, map(str.strip, talk.getvalue().splitlines())):
+            _log.debug(line)
 
 
 def _allow_reading_while_writing(path: Path) -> None:

@@ -76,4 +76,5 @@ def _window_begin(codes: Ints, stamps: Ints, item: Ints, last: Ints, days: int) 
     stride = int(stamps.max()) - base + 1
     line = codes * stride + (stamps - base)  # ascending: items one after the other on one axis of time
     floor = np.maximum(last - days * DAY, base - 1)
-    return np.searchsorted(line, item * stride + (floor - base), side="right").astype(np.int64)
+    begin: Ints = np.searchsorted(line, item * stride + (floor - base), side="right").astype(np.int64)
+    return begin

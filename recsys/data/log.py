@@ -13,6 +13,8 @@ from recsys.types import NEGATIVE_EVENTS
 
 Ints = NDArray[np.int64]
 DAY = 86_400
+CREATED = "_created"
+"""Column of Unix seconds at which an event became known; without it, at its own timestamp."""
 GRAINS = {"second": 1, "hour": 3_600, "day": DAY}
 MOST_MOMENTS = 400
 """Most moments of one user: what `auto` grain aims at, since a point-in-time join costs their square."""
@@ -50,13 +52,13 @@ def positives(interactions: pd.DataFrame) -> pd.DataFrame:
 
 
 def build_log(interactions: pd.DataFrame) -> Log:
-    """Sort the positive events; a `created` column (Unix seconds) is honoured where there is one."""
+    """Sort the positive events; when they became known (`CREATED`) is honoured where it is given."""
     kept = positives(interactions)
     user_codes, users = _codes(kept["user_id"])
     item_codes, items = _codes(kept["item_id"])
     event_codes, event_types = _codes(kept["event_type"])
     stamps = kept["timestamp"].to_numpy(np.int64)
-    created = kept["created"].to_numpy(np.int64) if "created" in kept.columns else stamps
+    created = kept[CREATED].to_numpy(np.int64) if CREATED in kept.columns else stamps
     order = np.lexsort((event_codes, item_codes, stamps, user_codes))
     return Log(
         users, items, event_types,

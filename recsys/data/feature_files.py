@@ -1,0 +1,123 @@
+"""The files under a feature folder: base rows, what was pushed since, and a note of how they were made.
+
+RUNS/features/
+feature_store.yaml  registry.db  online.db       Feast's
+features.json                                     grain, history length, rows by view, newest event
+offline/<view>/base.parquet  pushed-*.parquet     the offline store: every file of a view counts
+events/pushed-*.parquet                           pushed events as they came, with when they came
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.artifacts import replacing, write_atomically
+from recsys.data.feature_arrow import SCHEMAS
+from recsys.data.log import CREATED
+from recsys.data.push import EVENT_KEY
+from recsys.errors import ArtifactError
+
+OFFLINE, EVENTS, ABOUT, BASE = "offline", "events", "features.json", "base.parquet"
+_ROWS_PER_GROUP = 16_384
+_EVENT_SCHEMA = pa.schema(
+    [
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("timestamp", pa.int64()),
+        ("event_type", pa.string()),
+        ("value", pa.float64()),
+        (CREATED, pa.int64()),
+    ]
+)
+
+
+class FeatureFiles:
+    """Reads and writes the project's own files in a feature folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def about(self) -> dict[str, Any]:
+        """The note that `write_about` left.
+
+        Raises:
+            ArtifactError: there is none, so no features were written yet.
+        """
+        try:
+            found: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ArtifactError(
+                f"{self.folder}: no features here. Write them with 'recsys features apply --data DIR'."
+            ) from error
+        return found
+
+    def write_about(self, about: dict[str, Any]) -> None:
+        """Leave the note, last of all files."""
+        write_atomically(self.folder / ABOUT, json.dumps(about, indent=1))
+
+    def view(self, name: str) -> Path:
+        """The folder of a view's files."""
+        return self.folder / OFFLINE / name
+
+    def write_base(self, name: str, tables: Iterable[pa.Table]) -> int:
+        """Replace a view's rows, what was pushed included, one table at a time; the number of rows.
+
+        Rows come with entities ascending and lie in small groups, so that a join of some skips the others.
+        """
+        folder = self.view(name)
+        pushed = list(folder.glob("pushed-*.parquet"))
+        number = 0
+        with (
+            replacing(folder / BASE) as temporary,
+            pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
+        ):
+            for table in tables:
+                writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+                number += table.num_rows
+        for path in pushed:
+            path.unlink()
+        return number
+
+    def add_pushed(self, name: str, table: pa.Table) -> None:
+        """Put a view's pushed rows beside its base."""
+        _write_aside(self.view(name), table)
+
+    def add_events(self, events: pd.DataFrame, now: int) -> None:
+        """Keep pushed events as they came."""
+        value = events["value"] if "value" in events.columns else pd.Series(float("nan"), events.index)
+        frame = events[EVENT_KEY].assign(value=value.astype(float), **{CREATED: now})
+        _write_aside(self.folder / EVENTS, pa.Table.from_pandas(frame, _EVENT_SCHEMA, preserve_index=False))
+
+    def pushed_events(self) -> pd.DataFrame:
+        """All events pushed so far, each once, with when it came."""
+        paths = sorted((self.folder / EVENTS).glob("pushed-*.parquet"))
+        tables = [pq.read_table(path) for path in paths] or [_EVENT_SCHEMA.empty_table()]
+        events: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+        return events.drop_duplicates(EVENT_KEY, ignore_index=True)
+
+    def with_pushed(self, interactions: pd.DataFrame) -> pd.DataFrame:
+        """The shop's log and the pushed events, each event once, with when it became known.
+
+        An event in both counts as known when it was pushed: serving did not see it before.
+        """
+        pushed = self.pushed_events()
+        if not len(pushed):
+            return interactions
+        stamped = interactions.assign(**{CREATED: interactions["timestamp"]})
+        seen = pd.MultiIndex.from_frame(stamped[EVENT_KEY]).isin(pd.MultiIndex.from_frame(pushed[EVENT_KEY]))
+        both = pd.concat([pushed, stamped[~seen]], ignore_index=True)
+        return both.sort_values("timestamp", kind="stable", ignore_index=True)
+
+
+def _write_aside(folder: Path, table: pa.Table) -> None:
+    with replacing(folder / f"pushed-{time.time_ns()}-{os.getpid()}.parquet") as temporary:
+        pq.write_table(table, temporary, compression="zstd")
