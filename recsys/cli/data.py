@@ -49,3 +49,23 @@ def sample(size: str, out: Path, seed: int) -> None:
 
     shop = write_sample(out, size, seed)
     click.echo(f"{out}: {shop.events:,} events, {shop.users:,} users, {shop.items:,} items")
+
+
+@command.command()
+@click.argument(
+    "name", type=click.Choice(["online-retail", "movielens-small", "movielens-1m", "movielens-32m"])
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
+)
+@click.option("--from", "archive", type=click.Path(path_type=Path), help="An archive downloaded by hand.")
+def fetch(name: str, out: Path, archive: Path | None) -> None:
+    """Download a public set from its publisher and bring it into the contract's form."""
+    from recsys.data.adapters import PUBLIC_SETS
+    from recsys.data.adapters import fetch as fetch_set
+
+    converted = fetch_set(name, out, archive)
+    click.echo(f"{out}: {len(converted.interactions):,} events, {len(converted.items):,} items")
+    for reason, rows in converted.left_out.items():
+        click.echo(f"  left out: {rows:,} {reason}")
+    click.echo(f"  licence: {PUBLIC_SETS[name].licence}")

@@ -53,8 +53,15 @@ _JUST_BEFORE = np.timedelta64(1, "us")
 class Tables(Protocol):
     """What a dataset must have; `recsys.data.interactions.Dataset` does."""
 
-    interactions: pd.DataFrame
-    items: pd.DataFrame
+    @property
+    def interactions(self) -> pd.DataFrame:
+        """Events: user_id, item_id, timestamp (int64 Unix seconds), event_type."""
+        ...
+
+    @property
+    def items(self) -> pd.DataFrame:
+        """Catalogue: item_id, title, description, category, brand, tags, price, available_from."""
+        ...
 
 
 class FeatureStoreRoom:

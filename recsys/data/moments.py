@@ -147,7 +147,7 @@ def _parse_dates(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     year_first = pc.match_substring_regex(values, _YEAR_FIRST)
     plain = pc.utf8_trim_whitespace(pc.if_else(year_first, values, ""))
     head = pc.replace_substring_regex(plain, r"^(\d{4})[/.年](\d{1,2})[/.月](\d{1,2})日?", r"\1-\2-\3")
-    padded = pc.replace_substring_regex(head, r"^(\d{4}-)(\d)-", r"\g<1>0\2-")
+    padded = pc.replace_substring_regex(head, r"^(\d{4}-)(\d)-", r"\10\2-")
     texts = pd.Series(padded.to_numpy(zero_copy_only=False), dtype=object)
     parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
     ticks = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]")

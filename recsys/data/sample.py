@@ -192,7 +192,7 @@ def _times(
     np.maximum.at(lengths, first, elapsed)
     left *= (0.6 + 0.4 * rng.random(size))[first]
     shrink = np.minimum(1.0, left / np.maximum(lengths[first], 1.0))  # whoever came late shops faster
-    return (END - DAYS * DAY + joined + elapsed * shrink).astype(np.int64)
+    return np.asarray(END - DAYS * DAY + joined + elapsed * shrink, dtype=np.int64)
 
 
 def _choose(
