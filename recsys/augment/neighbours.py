@@ -59,13 +59,11 @@ def _user_items(contexts: Contexts, num_items: int) -> sparse.csr_array:
     order = np.lexsort((contexts.moments, contexts.user_ids))
     users = contexts.user_ids[order]
     newest = contexts.take(order[np.append(users[1:] != users[:-1], True)] if len(order) else order)
-    rows, columns = [], []
+    rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for user, history in enumerate(newest.histories()):
         items = np.union1d(history.rows[-_NEWEST:], newest.targets(user))
         rows.append(np.full(len(items), user))
         columns.append(items)
-    if not rows:
-        return sparse.csr_array((0, num_items), dtype=np.float32)
     row, column = np.concatenate(rows), np.concatenate(columns)
     ones: sparse.csr_array[np.float32, tuple[int, int]] = sparse.coo_array(
         (np.ones(len(row), np.float32), (row, column)), shape=(len(newest), num_items)

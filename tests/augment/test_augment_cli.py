@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from recsys.augment.registry import COMPOSITES, OPS
+from recsys.augment.store import user_contexts
+from recsys.cli import main
+from recsys.contexts import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    titles = [
+        "Soft warm cotton shirt for men, blue",
+        "Mug",
+        "红色纯棉短袖上衣适合运动休闲",
+        "Big lamp. Nice light. Easy to use",
+    ]
+    items = pd.DataFrame({"item_id": [f"i{i}" for i in range(12)], "title": titles * 3})
+    items["category"] = "Home"
+    items["price"] = [float(i + 1) for i in range(12)]
+    items.to_parquet(folder / "items.parquet")
+    events = [
+        (f"u{u}", f"i{(u + step) % 12}", 1_600_000_000 + step) for u in range(30) for step in range(u % 9 + 1)
+    ]
+    pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"]).to_parquet(
+        folder / "interactions.parquet"
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expansion(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "expansion"
+    assert main(["augment", "run", "--data", str(shop), "--policy", "standard", "--out", str(out)]) == 0
+    return out
+
+
+def test_ops_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["augment", "ops", "--json"]) == 0
+    table = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in table} == set(OPS) | set(COMPOSITES)
+    assert all(row["meaning"] and all(s["meaning"] for s in row["settings"]) for row in table)
+    assert main(["augment", "ops"]) == 0
+    assert "word_dropout (text)" in capsys.readouterr().out
+
+
+def test_every_stored_row_explains_and_replays(expansion: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    provenance = pq.read_table(expansion / "provenance.parquet").to_pylist()
+    assert {row["kind"] for row in provenance} == {"history", "text"}
+    for row in provenance:
+        assert main(["augment", "replay", row["row_id"], "--from", str(expansion)]) == 0
+    capsys.readouterr()
+    assert main(["augment", "explain", provenance[0]["row_id"], "--from", str(expansion)]) == 0
+    shown = capsys.readouterr().out
+    assert provenance[0]["parent_id"] in shown
+    assert provenance[0]["policy_id"] in shown
+    assert "step 1" in shown
+    counts = json.loads((expansion / "counts.json").read_text())
+    assert counts["text"]["rows"] == 12
+
+
+def test_replay_notices_an_edited_folder(
+    expansion: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in expansion.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    texts = pd.read_parquet(tmp_path / "texts.parquet")
+    row_id = texts["row_id"].iloc[-1]
+    texts.loc[texts.index[-1], "text"] = "something else"
+    texts.to_parquet(tmp_path / "texts.parquet")
+    assert main(["augment", "replay", row_id, "--from", str(tmp_path)]) == 1
+    assert "differs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "word"),
+    [
+        (["augment", "explain", "nope", "--from", "{out}"], 2, "nope"),
+        (["augment", "replay", "nope", "--from", "{shop}"], 1, "not an expansion"),
+        (["augment", "run", "--data", "{shop}", "--out", "{shop}/x", "--policy", "huge"], 2, "Presets"),
+        (["augment", "run", "--data", "{shop}/none", "--out", "{shop}/x"], 2, "none"),
+        (["augment", "run"], 2, "--data"),
+    ],
+)
+def test_bad_usage_is_one_line(
+    arguments: list[str],
+    status: int,
+    word: str,
+    shop: Path,
+    expansion: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([a.format(out=expansion, shop=shop) for a in arguments]) == status
+    errors = capsys.readouterr().err.strip().splitlines()
+    assert len(errors) == 1
+    assert word in errors[0]
+
+
+def test_off_writes_the_originals(shop: Path, tmp_path: Path) -> None:
+    assert main(["augment", "run", "--data", str(shop), "--policy", "off", "--out", str(tmp_path)]) == 0
+    assert pq.read_table(tmp_path / "provenance.parquet").num_rows == 0
+    assert pq.read_table(tmp_path / "texts.parquet").num_rows == 12
+
+
+def test_user_contexts_are_strictly_earlier() -> None:
+    events = pd.DataFrame(
+        [
+            ("b", "x", 5, "view"), ("a", "x", 10, "purchase"), ("a", "y", 20, "view"), ("a", "gone", 25, "view"),
+            ("a", "x", 30, "view"), ("a", "z", 30, "view"), ("a", "y", 40, "return"),
+        ],
+        columns=["user_id", "item_id", "timestamp", "event_type"],
+    )  # fmt: skip
+    contexts = user_contexts(events, Vocabulary(["x", "y", "z"]), 1)
+    assert contexts.user_ids.tolist() == ["a", "b"]
+    assert contexts.moments.tolist() == [30, 5]
+    assert contexts.history(0).rows.tolist() == [1]
+    assert contexts.history(0).timestamps.tolist() == [20]
+    assert sorted(contexts.targets(0).tolist()) == [0, 2]
+    assert len(contexts.history(1).rows) == 0
+    assert contexts.targets(1).tolist() == [0]
+    both = user_contexts(events, Vocabulary(["x", "y", "z"]), 50)
+    assert both.history(0).rows.tolist() == [0, 1]
+    assert both.history(0).event_codes.tolist() == [4, 1]

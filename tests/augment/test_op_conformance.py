@@ -1,0 +1,308 @@
+"""Every op keeps the contract: one line per op in CASES, and a test that no op is missing from it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.augment.constraints import Protection
+from recsys.augment.example import HistoryExample, TextExample
+from recsys.augment.op import Op
+from recsys.augment.provenance import parse_plan, plan_json
+from recsys.augment.registry import OPS, op_from_plain
+from recsys.randomness import stream
+
+FIELDS = {
+    "brand": "Urban Decay", "category": "Beauty, Make-up", "tags": "vegan, gift", "price_band": "high",
+}  # fmt: skip
+NEIGHBOURS = {i: tuple(range(i + 1, i + 9)) for i in range(200)}
+
+
+def lost_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """At most the highest rate (rounded up) of the words is gone."""
+    size = len(Protection().tokenise(before.text).words)
+    gone = Counter(before.text.split()) - Counter(after.text.split())
+    return gone.total() <= op.rate_range[1] * size + 0.5
+
+
+def same_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """Order is all that changed."""
+    joined = "" if Protection().tokenise(before.text).joiner == "" else None
+    split = list if joined == "" else str.split
+    return Counter(split(before.text)) == Counter(split(after.text))
+
+
+def kept_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """At least the lowest share is kept, and never fewer than `min_keep`."""
+    low = max(op.keep_range[0] * len(before.history) - 0.5, op.min_keep)
+    return low <= len(after.history) < len(before.history)
+
+
+def dropped_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """At most the highest rate is deleted."""
+    dropped = len(before.history) - len(after.history)
+    return 0 < dropped <= op.rate_range[1] * len(before.history) + 0.5 and len(after.history) >= op.min_keep
+
+
+def same_events(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """Order is all that changed."""
+    return Counter(before.history) == Counter(after.history) and after.timestamps == before.timestamps
+
+
+def replaced_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """At most the highest rate is replaced, the newest event never."""
+    changed = sum(a != b for a, b in zip(before.history, after.history, strict=True))
+    return (
+        0 < changed <= op.rate_range[1] * len(before.history) + 0.5
+        and after.history[-1] == before.history[-1]
+    )
+
+
+def inserted_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """At most the highest rate is added, and what was there stays in order."""
+    added = len(after.history) - len(before.history)
+    rest = iter(after.history)
+    return 0 < added <= op.rate_range[1] * len(before.history) + 0.5 and all(
+        i in rest for i in before.history
+    )
+
+
+def appended(op: Any, before: TextExample, after: TextExample) -> bool:
+    """The original is a prefix, and the addition is bounded."""
+    start = " ".join(before.text.split())
+    return after.text.startswith(start) and len(after.text[len(start) :].split()) <= op.max_added + 1
+
+
+# One line per op: settings that make it act, and what bounds its strength.
+CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
+    "attribute_backfill": ({"max_words": 60}, appended),
+    "clause_shuffle": ({"unit": "clause"}, same_words),
+    "crop": ({"keep_range": (0.3, 0.8), "part": "any"}, kept_share),
+    "insert": ({"rate_range": (0.2, 0.6)}, inserted_share),
+    "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
+    "reorder": ({"window_seconds": 10**6}, same_events),
+    "substitute": ({"rate_range": (0.2, 0.6)}, replaced_share),
+    "word_dropout": ({"rate_range": (0.1, 0.4)}, lost_words),
+    "word_swap": ({"count_range": (1, 3)}, same_words),
+}
+
+TEXTS = [
+    "Urban Decay Smoked 24/7 Glide-On Eye Pencil Set, soft and creamy, long lasting wear, without parabens",
+    "OPI Start-to-finish Base Coat, Top Coat and Nail Strengthener, 0.5-Fluid Ounce. Dries fast. Not tested.",
+    "large red cotton shirt for men; gluten free dinner plates; model XR-200 phone case; 2 pack",
+    "红色纯棉短袖T恤 男士夏季宽松上衣 XL码，不含酒精，两件装，适合运动休闲日常穿着",
+    "无糖饼干 500克 家庭装 早餐代餐 营养美味 儿童零食，好吃不贵；苹果手机壳",
+    "🎁 cute gift 🎀 for girls and boys, funny party decoration 🎉 with lights",
+]
+EDGES = ["", " ", "mug", "杯子", "🎁", "12", "12 oz", "не очень большой красный мяч", "-- // --", "a" * 5000]
+LONG = " ".join(f"word{chr(97 + i % 26)} thing, nice;" for i in range(300))
+
+
+def op_of(name: str) -> Op[Any]:
+    return OPS[name].model_validate(CASES[name][0])
+
+
+def history_of(length: int, row_id: str = "u@1") -> HistoryExample:
+    return HistoryExample(
+        row_id,
+        tuple(i * 3 % 100 for i in range(length)),
+        tuple(i % 4 for i in range(length)),
+        tuple(1000 + 60 * i for i in range(length)),
+        (150, 151),
+        NEIGHBOURS,
+    )
+
+
+def text_of(text: str, row_id: str = "i1") -> TextExample:
+    return TextExample(row_id, text, FIELDS)
+
+
+def samples(op: Op[Any]) -> list[Any]:
+    if op.kind == "history":
+        return [history_of(length) for length in (0, 1, 2, 3, 4, 5, 9, 20, 400)]
+    return [text_of(text) for text in (*TEXTS, *EDGES, LONG)]
+
+
+def runs(op: Op[Any], example: Any, tries: int = 12) -> list[tuple[Any, Any]]:
+    """(plan, result) for several draws."""
+    plans = [op.plan(example, stream(seed, "conformance", example.row_id)) for seed in range(tries)]
+    return [(plan, op.apply(example, plan)) for plan in plans if plan is not None]
+
+
+def visible(example: Any) -> Any:
+    """What an op may change, without the cut tokens."""
+    return (example.text, dict(example.fields)) if isinstance(example, TextExample) else example[:5]
+
+
+def test_every_op_is_in_the_table() -> None:
+    assert sorted(CASES) == sorted(OPS)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+class TestConformance:
+    def test_acts_on_something(self, name: str) -> None:
+        op = op_of(name)
+        assert any(visible(out) != visible(e) for e in samples(op) for _, out in runs(op, e))
+
+    def test_same_key_same_plan(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            for seed in range(5):
+                first = op.plan(example, stream(seed, "a", example.row_id))
+                assert op.plan(example, stream(seed, "a", example.row_id)) == first
+
+    def test_apply_has_no_randomness(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            for plan, out in runs(op, example):
+                assert visible(op.apply(example, plan)) == visible(out)
+
+    def test_run_is_plan_then_apply(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            done = op.run(example, stream(3, "conformance", example.row_id))
+            plan = op.plan(example, stream(3, "conformance", example.row_id))
+            assert (done is None) == (plan is None)
+            if done is not None and plan is not None:
+                assert done[1] == plan
+                assert visible(done[0]) == visible(op.apply(example, plan))
+
+    def test_inputs_are_never_mutated(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            if isinstance(example, TextExample):
+                example = Protection().prepare(example)
+                words, states = example.tokens.words, example.tokens.states
+            before = copy.deepcopy(visible(example))
+            runs(op, example)
+            assert visible(example) == before
+            if isinstance(example, TextExample):
+                assert (example.tokens.words, example.tokens.states) == (words, states)
+
+    def test_settings_round_trip(self, name: str) -> None:
+        op = op_of(name)
+        again = op_from_plain(json.loads(json.dumps(op.to_plain())))
+        assert again == op
+        for example in samples(op):
+            assert [visible(out) for _, out in runs(again, example)] == [
+                visible(out) for _, out in runs(op, example)
+            ]
+
+    def test_plans_round_trip(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            for plan, out in runs(op, example):
+                again = parse_plan(op, plan_json(plan))
+                assert again == plan
+                assert visible(op.apply(example, again)) == visible(out)
+
+    def test_steps_name_every_parameter(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            for plan, _ in runs(op, example, 3):
+                (step,) = op.steps(plan)
+                assert step.op == name
+                assert tuple(step.parameters) == op.parameters
+
+    def test_strength_is_bounded(self, name: str) -> None:
+        op, (_, bounded) = op_of(name), CASES[name]
+        for example in samples(op):
+            for plan, out in runs(op, example, 30):
+                assert bounded(op, example, out), (plan, visible(example), visible(out))
+
+    def test_never_empties_and_keeps_the_rest(self, name: str) -> None:
+        op = op_of(name)
+        for example in samples(op):
+            for _, out in runs(op, example):
+                if isinstance(example, HistoryExample):
+                    assert len(out.history) > 0
+                    assert len(out.history) == len(out.event_types) == len(out.timestamps)
+                    assert out.targets == example.targets
+                    assert set(example.targets).isdisjoint(out.history)
+                    assert list(out.timestamps) == sorted(out.timestamps)
+                else:
+                    assert out.text.strip() or not example.text.strip()
+                    assert out.fields == example.fields
+                assert out.row_id == example.row_id
+
+    def test_chance_zero_is_never(self, name: str) -> None:
+        op = op_of(name).model_copy(update={"p": 0.0})
+        assert not any(runs(op, example) for example in samples(op))
+
+    def test_taper_leaves_rich_rows_alone(self, name: str) -> None:
+        op = op_of(name).model_copy(update={"taper": (1, 4)})
+        rich = history_of(9) if op.kind == "history" else text_of(TEXTS[0])
+        assert not runs(op, rich)
+
+    def test_wrong_plan_is_refused(self, name: str) -> None:
+        op = op_of(name)
+        other = op_of(next(n for n in CASES if n != name and OPS[n].kind == op.kind))
+        plan = next(plan for example in samples(other) for plan, _ in runs(other, example))
+        with pytest.raises(ValueError, match="cannot be applied"):
+            op.apply(samples(op)[-1], plan)
+
+
+TEXT_OPS = sorted(name for name in CASES if OPS[name].kind == "text")
+ENGLISH_WORDS = """
+red blue nice soft warm cotton shirt plate dinner phone case for with new kids 12 oz 500ml 2 pack not no
+without sugar free gluten-free Acme XL size 10.5 M large XR-200 bottle, water. lamp; 24/7 don't café
+"""
+CHINESE_WORDS = """
+红色 黑色 纯棉 短袖 上衣 不含 酒精 无糖 饼干 五百 500克 两件 XL码 手机壳 适合 运动 休闲 ， 。 耐克 免洗 营养
+"""
+WORDS = st.sampled_from(ENGLISH_WORDS.split())
+CHINESE = st.sampled_from(CHINESE_WORDS.split())
+
+
+def contains_all(spans: list[str], text: str) -> bool:
+    """Each span stands in the text at least as often as it was found."""
+    flat = f" {' '.join(text.split())} "
+    return all(flat.count(span) >= count for span, count in Counter(spans).items())
+
+
+@pytest.mark.parametrize("name", TEXT_OPS)
+@settings(max_examples=60, deadline=None)
+@given(words=st.lists(WORDS, max_size=18), chinese=st.booleans(), data=st.data(), seed=st.integers(0, 10**6))
+def test_protected_spans_survive(
+    name: str, words: list[str], chinese: bool, data: st.DataObject, seed: int
+) -> None:
+    if chinese:
+        words = data.draw(st.lists(CHINESE, max_size=14))
+    text = ("" if chinese else " ").join(words)
+    protection = Protection(phrases=["dinner plate", "运动休闲"])
+    example = protection.prepare(
+        TextExample("x", text, {**FIELDS, "brand": "Acme" if not chinese else "耐克"})
+    )
+    op = op_of(name)
+    plan = op.plan(example, stream(seed, "p"))
+    if plan is not None:
+        out = op.apply(example, plan)
+        spans = protection.spans(text, example.fields)
+        assert contains_all(spans, out.text), (spans, text, out.text)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in CASES if OPS[name].kind == "history"))
+@settings(max_examples=60, deadline=None)
+@given(
+    items=st.lists(st.integers(0, 40), max_size=60),
+    targets=st.lists(st.integers(41, 60), min_size=1, max_size=3),
+    seed=st.integers(0, 10**6),
+)
+def test_histories_are_never_emptied(name: str, items: list[int], targets: list[int], seed: int) -> None:
+    example = HistoryExample(
+        "u", tuple(items), (0,) * len(items), tuple(range(len(items))), tuple(targets), NEIGHBOURS
+    )
+    op = op_of(name)
+    plan = op.plan(example, stream(seed, "h"))
+    if plan is not None:
+        out = op.apply(example, plan)
+        assert out.history
+        assert set(targets).isdisjoint(out.history)
+        assert len(out.history) == len(out.event_types) == len(out.timestamps)
