@@ -9,10 +9,11 @@ import click
 import numpy as np
 from rich.console import Console
 
+from recsys.artifacts import write_atomically
 from recsys.errors import InputError
 from recsys.evaluate.answers import AnswerSheet, Histories, load_split, read_table
 from recsys.evaluate.baselines import standard_baselines
-from recsys.evaluate.evaluate import Comparison, Evaluation, Task, compare, evaluate_lists
+from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, compare, evaluate_lists
 from recsys.evaluate.measure import measure_baselines
 from recsys.evaluate.tables import comparison_grid, results_grid, segment_grids, to_rich
 from recsys.types import Floats
@@ -53,8 +54,11 @@ _LIST_COLUMNS = ("user_id", "item_id", "rank")
     help="Un-tuned text vectors (.npy, a row per item of items.parquet), for the text baselines.",
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write a report with plots here.")
+@click.option(
+    "--markdown", "markdown_file", type=click.Path(path_type=Path), help="Also write the tables here."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print JSON instead of tables.")
 def command(
     folder: Path,
     recs: Path,
@@ -63,8 +67,9 @@ def command(
     baselines: bool,
     vectors: Path | None,
     html: Path | None,
+    markdown_file: Path | None,
     seed: int,
-    as_json: bool,
+    json_wanted: bool,
 ) -> None:
     """Score ranked lists over the whole catalogue, by segment, with 95% intervals over users."""
     sheet, train = load_split(folder)
@@ -76,10 +81,10 @@ def command(
         comparisons.append(compare(evaluations[0], other, seed=seed))
     if baselines:
         evaluations += _measure(sheet, train, task, vectors, seed)
-    if html is not None:
-        _write_html(html, evaluations, comparisons, folder)
-    if as_json:
-        click.echo(json.dumps(_as_json(evaluations, comparisons)))
+    if html is not None or markdown_file is not None:
+        _write_report(html, markdown_file, f"Evaluation on {folder.name}", evaluations, comparisons)
+    if json_wanted:
+        click.echo(json.dumps(as_json(evaluations, comparisons)))
     else:
         show_results(evaluations, comparisons)
 
@@ -117,19 +122,17 @@ def _load_vectors(path: Path, num_items: int) -> Floats:
     return np.asarray(table, np.float32)
 
 
-def _write_html(
-    path: Path, evaluations: list[Evaluation], comparisons: list[Comparison], folder: Path
-) -> None:
-    from recsys.evaluate.report import ReportContent, write_report  # matplotlib, only where asked for
+def _write_report(
+    html: Path | None, markdown_file: Path | None, title: str, evaluations: list[Evaluation],
+    comparisons: list[Comparison],
+) -> None:  # fmt: skip
+    from recsys.evaluate.report import ReportContent, markdown, write_report  # matplotlib, where asked for
 
-    write_report(path, ReportContent(f"Evaluation on {folder.name}", evaluations, comparisons))
-
-
-def _as_json(evaluations: list[Evaluation], comparisons: list[Comparison]) -> dict[str, object]:
-    return {
-        "evaluations": [one.to_dict() for one in evaluations],
-        "comparisons": [one.to_dict() for one in comparisons],
-    }
+    content = ReportContent(title, evaluations, comparisons)
+    if html is not None:
+        write_report(html, content)
+    if markdown_file is not None:
+        write_atomically(markdown_file, markdown(content))
 
 
 def show_results(evaluations: list[Evaluation], comparisons: list[Comparison]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from recsys.types import Floats, Rows
 Task = Literal["all", "novel"]
 """`novel` takes what the user already had out of answers and lists; `all` keeps it."""
 TASKS: tuple[Task, ...] = ("all", "novel")
+_LOOKED_AT = 20  # nobody looks at the diversity of more places, and it costs one vector per place
 WHOLE = "whole"
 """The dimension and label of the slice that holds every case."""
 
@@ -189,6 +190,14 @@ def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int =
     return Comparison(a.name, b.name, a.task, whole, tuple(rest))
 
 
+def as_json(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> dict[str, Any]:
+    """The figures as plain JSON types; absent values are null."""
+    return {
+        "evaluations": [one.to_dict() for one in evaluations],
+        "comparisons": [one.to_dict() for one in comparisons],
+    }
+
+
 _Part = tuple[str, str, Rows, tuple[str, ...], NDArray[np.float64]]
 
 
@@ -244,8 +253,10 @@ def _catalogue_metrics(
         values[f"gini@{k}"] = metrics.gini(lists, num_items, k)
         values[f"novelty@{k}"] = _nan_mean(metrics.novelty(lists, item_counts, k))
         values[f"popularity_bias@{k}"] = metrics.popularity_bias(lists, truth, item_counts, k)
-        if vectors is not None and 1 < k <= 20:  # beyond that nobody looks, and the pairs cost memory
-            values[f"diversity@{k}"] = _nan_mean(metrics.diversity(lists, vectors, k))
+    looked_at = [k for k in ks if 1 < k <= _LOOKED_AT]
+    if vectors is not None and looked_at:
+        for k, by_user in metrics.diversity(lists, vectors, looked_at).items():
+            values[f"diversity@{k}"] = _nan_mean(by_user)
     return values
 
 
@@ -263,9 +274,3 @@ def _by_dimension(slices: Sequence[Slice]) -> dict[str, dict[str, Any]]:
 
 def _plain(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 6)
-
-
-def headline(evaluation: Evaluation, names: Sequence[str]) -> Mapping[str, float]:
-    """Some of the figures by name, accuracy or catalogue, for a log line or a manifest."""
-    both = {name: figure.mean for name, figure in evaluation.whole.figures.items()} | evaluation.catalogue
-    return {name: both[name] for name in names}

@@ -7,6 +7,7 @@ nothing to measure, and a zero would say that something was missed.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -124,24 +125,25 @@ def popularity_bias(lists: Rows, truth: ItemSets, item_counts: NDArray[np.int64]
     return float(np.nanmean(shown)) / taken
 
 
-def diversity(lists: Rows, vectors: Floats, k: int, block: int = 2048) -> Values:
-    """(users,) one minus the mean cosine over pairs of the top k; NaN for fewer than two items.
+def diversity(lists: Rows, vectors: Floats, ks: Sequence[int], block: int = 2048) -> dict[int, Values]:
+    """By k, (users,) one minus the mean cosine over pairs of the top k; NaN for fewer than two items.
 
     Intra-list distance of Ziegler et al. (WWW 2005) over (num_items, dim) vectors of unit norm. With s the
     sum of m unit vectors, the pairs' mean cosine is (|s|² - m) / (m (m - 1)): no pair is formed.
     """
-    values = np.full(len(lists), np.nan)
+    padded = np.concatenate([vectors, np.zeros((1, vectors.shape[1]), np.float32)])  # row -1 adds nothing
+    norms = np.einsum("nd,nd->n", padded, padded)
+    values = {k: np.full(len(lists), np.nan) for k in ks}
     for start in range(0, len(lists), block):
-        top = lists[start : start + block, :k]
-        shown = top >= 0
-        picked = vectors[np.where(shown, top, 0)] * shown[..., None]
-        sums = picked.sum(axis=1)
-        num = shown.sum(axis=1)
-        enough = num > 1
-        square = np.einsum("ud,ud->u", sums, sums, dtype=np.float64)
-        norms = np.einsum("ukd,ukd->u", picked, picked, dtype=np.float64)
-        similarity = (square - norms)[enough] / (num * (num - 1))[enough]
-        values[start : start + block][enough] = 1 - similarity
+        top = lists[start : start + block, : max(ks)]
+        picked = padded[top]
+        sums = np.zeros((len(top), padded.shape[1]), np.float32)
+        for low, k in itertools.pairwise([0, *sorted(ks)]):
+            sums += picked[:, low:k].sum(axis=1)
+            num = (top[:, :k] >= 0).sum(axis=1)
+            enough = num > 1
+            pairs = np.einsum("ud,ud->u", sums, sums) - norms[top[:, :k]].sum(axis=1)
+            values[k][start : start + block][enough] = 1 - pairs[enough] / (num * (num - 1))[enough]
     return values
 
 

@@ -54,23 +54,25 @@ def metric_by_segment(evaluations: Sequence[Evaluation], dimension: str, metric:
     """A line per system over the segments of one dimension; the first system with its intervals."""
     parts = [part for part in evaluations[0].segments if part.dimension == dimension]
     with mpl.rc_context(_STYLE):
-        canvas = Canvas(figsize=(6.4, 3.2), layout="constrained")
+        canvas = Canvas(figsize=(7.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
         places = np.arange(len(parts))
-        for number, one in enumerate(evaluations[:_MOST_SYSTEMS]):
-            figures = [one.segment(dimension, part.label).figures[metric] for part in parts]
-            means = [f.mean for f in figures]
-            if number == 0:
-                axes.errorbar(
-                    places, means, yerr=_errors(figures), color=_OWN, lw=2, marker="o", capsize=3,
-                    label=_label(one.name), zorder=3,
-                )  # fmt: skip
-            else:
-                axes.plot(places, means, lw=1, marker=".", label=_label(one.name))
+        own, *others = evaluations[:_MOST_SYSTEMS]
+        figures = [own.segment(dimension, part.label).figures[metric] for part in parts]
+        handles: list[Any] = [
+            axes.errorbar(
+                places, [f.mean for f in figures], yerr=_errors(figures), color=_OWN, lw=2.2, marker="o",
+                capsize=3, label=_label(own.name), zorder=3,
+            )
+        ]  # fmt: skip
+        for number, one in enumerate(others):
+            means = [one.segment(dimension, part.label).figures[metric].mean for part in parts]
+            colour = f"C{number % 9 + 1}"
+            handles += axes.plot(places, means, lw=1, marker=".", color=colour, label=_label(one.name))
         axes.set_xticks(places, [f"{_label(part.label)}\nn={len(part):,}" for part in parts])
         axes.set_ylabel(metric)
         axes.set_xlabel("events of the user" if dimension == "history" else _label(dimension))
-        axes.legend(fontsize=7, frameon=False, ncols=2)
+        axes.legend(handles=handles, fontsize=7, frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
         return _data_uri(canvas)
 
 
@@ -89,7 +91,7 @@ def curve_plot(curve: Curve) -> str:
 
 
 def learning_curves(stages: Mapping[str, Mapping[str, Any]]) -> list[Curve]:
-    """Every list of numbers, or of records of numbers, that a stage wrote into the manifest.
+    """Every list of at least three measured numbers, or of records of numbers, that a stage wrote down.
 
     In records, the field `step` or `epoch` becomes the horizontal axis.
     """
@@ -114,6 +116,8 @@ def _lists(title: str, facts: Mapping[str, Any]) -> list[tuple[str, Sequence[Any
 
 def _as_curve(title: str, values: Sequence[Any]) -> Curve | None:
     if all(_is_number(value) for value in values):
+        if len(values) < 3 or not any(isinstance(value, float) for value in values):
+            return None  # a setting or a shape, not something that was logged
         positions = tuple(float(i) for i in range(1, len(values) + 1))
         return Curve(title, "entry", positions, {title.rsplit(": ")[-1]: tuple(map(float, values))})
     if not all(isinstance(value, Mapping) for value in values):

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recsys.artifacts import write_atomically
-from recsys.evaluate.evaluate import Comparison, Evaluation, Task
+from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json
 from recsys.evaluate.plots import curve_plot, learning_curves, metric_bars, metric_by_segment
 from recsys.evaluate.tables import (
     BY_SEGMENT,
@@ -74,18 +74,10 @@ def write_report(path: Path, content: ReportContent) -> None:
     write_atomically(path, page)
 
 
-def to_json(content: ReportContent) -> dict[str, Any]:
-    """The figures as plain JSON types; absent values are null."""
-    return {
-        "title": content.title,
-        "evaluations": [one.to_dict() for one in content.evaluations],
-        "comparisons": [one.to_dict() for one in content.comparisons],
-    }
-
-
 def write_json(path: Path, content: ReportContent) -> None:
-    """Write `to_json`."""
-    write_atomically(path, json.dumps(to_json(content), indent=1, ensure_ascii=False) + "\n")
+    """Write the title and the figures; absent values are null."""
+    figures = {"title": content.title, **as_json(content.evaluations, content.comparisons)}
+    write_atomically(path, json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def markdown(content: ReportContent) -> str:

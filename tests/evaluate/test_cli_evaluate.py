@@ -26,11 +26,13 @@ def test_tables_with_baselines(
     status, out, _ = run(
         capsys, "--split", split_folder, "--recs", lists_file, "--task", "novel",
         "--vectors", tmp_path / "text.npy", "--html", tmp_path / "r.html",
+        "--markdown", tmp_path / "r.md",
     )  # fmt: skip
     assert status == 0
     for expected in ("lists", "popular_30d", "item_knn", "text_whitened", "fusion", "1-3 (n=26)", "0.07939"):
         assert expected in out, expected
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
+    assert "| item_knn |" in (tmp_path / "r.md").read_text()
 
 
 def test_json_and_vs(

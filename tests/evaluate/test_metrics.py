@@ -158,11 +158,11 @@ def test_diversity_equals_the_pairs(vectors: np.ndarray) -> None:
     lists = np.stack([random.permutation(60)[:6] for _ in range(30)])
     lists[0, 2:] = -1
     lists[1, 1:] = -1
-    values = metrics.diversity(lists, vectors, 5, block=7)
-    for row, ranked in enumerate(lists):
-        top = vectors[ranked[:5][ranked[:5] >= 0]]
-        pairs = [1 - top[i] @ top[j] for i in range(len(top)) for j in range(i)]
-        if pairs:
-            assert values[row] == pytest.approx(float(np.mean(pairs)), abs=1e-5)
-        else:
-            assert math.isnan(values[row])
+    for k, values in metrics.diversity(lists, vectors, (5, 2, 10), block=7).items():
+        for row, ranked in enumerate(lists):
+            top = vectors[ranked[:k][ranked[:k] >= 0]]
+            pairs = [1 - top[i] @ top[j] for i in range(len(top)) for j in range(i)]
+            if pairs:
+                assert values[row] == pytest.approx(float(np.mean(pairs)), abs=1e-5)
+            else:
+                assert math.isnan(values[row])
