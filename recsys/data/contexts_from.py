@@ -97,7 +97,7 @@ def contexts_of(labels: Labels, joined: pa.Table, vocabulary: Vocabulary, role: 
     offsets, items = spans(joined["item_ids"])
     _, names = spans(joined["event_types"])
     _, stamps = spans(joined["timestamps"])
-    rows = _indices(items, pa.array(vocabulary.item_ids, pa.string()))
+    rows = _rows_of(items, vocabulary)
     times = stamps.to_numpy(zero_copy_only=False).astype(np.int64)
     context = np.repeat(np.arange(len(labels)), np.diff(offsets))
     leaked = np.flatnonzero(times >= labels.moments[context])
@@ -161,9 +161,11 @@ def _labels(
     )
 
 
-def _indices(values: pa.Array, among: pa.Array) -> Ints:
-    found = pc.index_in(values, value_set=among).fill_null(-1)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.int64)
+def _rows_of(items: pa.Array, vocabulary: Vocabulary) -> Ints:
+    encoded = pc.dictionary_encode(items)
+    rows = vocabulary.rows(encoded.dictionary.to_pylist())
+    found: Ints = rows[encoded.indices.to_numpy(zero_copy_only=False)] if len(rows) else rows
+    return found
 
 
 def _event_codes(names: pa.Array) -> Ints:

@@ -64,6 +64,12 @@ class FeatureFiles:
         """Leave the note, last of all files."""
         write_atomically(self.folder / ABOUT, json.dumps(about, indent=1))
 
+    def reach(self, newest: int) -> None:
+        """Note that an event of this time came, so that materialising everything includes it."""
+        about = self.about()
+        if newest > about["newest"]:
+            self.write_about({**about, "newest": newest})
+
     def view(self, name: str) -> Path:
         """The folder of a view's files."""
         return self.folder / OFFLINE / name

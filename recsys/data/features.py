@@ -202,6 +202,7 @@ class FeatureStoreRoom:
                     self.store.push(f"{view}_push", table.to_pandas(), to=PushMode.ONLINE)
             for view, table in zip(USER_VIEWS, (behaviour, owned), strict=True):
                 self.files.add_pushed(view, table)
+            self.files.reach(int(events["timestamp"].max()))
         return len(users)
 
     def _facts(self) -> ItemFacts:

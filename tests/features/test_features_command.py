@@ -98,6 +98,7 @@ def test_every_field_and_service_is_documented(tmp_path: Path) -> None:
     assert names <= documented, f"docs/features.md says nothing of {sorted(names - documented)}"
 
 
+@pytest.mark.slow
 def test_the_feast_command_applies_the_repository(tmp_path: Path) -> None:
     repository = tmp_path / "feature_repo"
     shutil.copytree(ROOT / "feature_repo", repository, ignore=shutil.ignore_patterns("data", "__pycache__"))

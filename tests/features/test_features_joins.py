@@ -237,10 +237,8 @@ def test_nothing_asked_nothing_given(
 def test_items_outside_the_catalogue_leave_history_and_targets(
     tmp_path: Path, config: FeaturesConfig
 ) -> None:
-    events = events_frame(
-        [("a", "x", START, "view"), ("a", "i1", START + 1, "view"), ("a", "x", START + 2, "view")]
-        + [("a", "i2", START + 3, "view")]
-    )
+    rows = [("a", item, START + at, "view") for at, item in enumerate(["x", "i1", "x", "i2"])]
+    events = events_frame(rows)
     room = FeatureStoreRoom(tmp_path)
     room.write(Shop(events, items_frame(5)), config)
     room.apply()

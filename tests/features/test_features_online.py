@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import time
@@ -97,6 +98,13 @@ def test_pushing_twice_is_pushing_once(live: FeatureStoreRoom) -> None:
     assert len(live.files.pushed_events()) == 1
 
 
+def test_materialising_again_keeps_what_was_pushed(live: FeatureStoreRoom) -> None:
+    live.push_events(events_frame([("u1", "i2", START + 50 * DAY, "view")]), now=START + 51 * DAY)
+    pushed = live.online(["u1"])
+    live.materialize()
+    assert live.online(["u1"]) == pushed
+
+
 def test_returns_change_no_user(live: FeatureStoreRoom) -> None:
     before = live.online(["u1"])
     assert live.push_events(events_frame([("u1", "i2", START + 50 * DAY, "return")])) == 0
@@ -132,16 +140,21 @@ def test_the_next_training_sees_what_serving_saw_when_it_saw_it(
     assert found.as_of == happened
 
 
-def test_a_broken_store_is_a_dependency_error_and_heals(live: FeatureStoreRoom, tmp_path: Path) -> None:
+def test_a_broken_store_is_a_dependency_error_and_heals(
+    live: FeatureStoreRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(DependencyError, match="no feature store"):
         OnlineFeatureSource(tmp_path / "nowhere", 1).fetch(["u1"])
     source = OnlineFeatureSource(live.folder, 1)
     assert source.fetch([]) == []
-    database, aside = live.folder / "online.db", live.folder / "aside.db"
-    database.rename(aside)
-    with pytest.raises(DependencyError, match="cannot be read"):
-        source.fetch(["u1"])
-    aside.replace(database)
+
+    def locked(*_: Any, **__: Any) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(live.store), "get_online_features", locked)
+        with pytest.raises(DependencyError, match=r"cannot be read .*locked"):
+            source.fetch(["u1"])
     assert source.fetch(["u1"])[0] is not None
 
 
@@ -207,7 +220,7 @@ def test_serving_features_need_no_torch(blocked: str, filled: FeatureStoreRoom) 
 import sys
 from pathlib import Path
 from serving.features import OnlineFeatureSource
-assert not {{"feast", "torch"}} & set(sys.modules), "the client is built lazily"
+assert not sys.modules.get("torch") and "feast" not in sys.modules, "the client is built lazily"
 source = OnlineFeatureSource(Path({str(filled.folder)!r}), 1)
 assert source.fetch(["u1", "nobody"])[0].num_events > 0
 assert sys.modules.get("torch") is None and sys.modules.get("transformers") is None
