@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from recsys.augment.constraints import Protection
 from recsys.augment.example import NO_NEIGHBOURS, HistoryExample, Item, TextExample
 from recsys.augment.fields import item_fields
+from recsys.augment.grow import Grown, extend, grow, within_cap
 from recsys.augment.neighbours import covisitation_neighbours
-from recsys.augment.op import E, Plan
-from recsys.augment.policy import Branch, Policy
+from recsys.augment.policy import Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
 from recsys.contexts import Contexts, Vocabulary, concatenate
-from recsys.randomness import row_streams
 from recsys.types import Floats
 
 if TYPE_CHECKING:
@@ -28,65 +27,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 65_536
 """Contexts that are Python objects at one time."""
-
-
-@dataclass(slots=True)
-class Grown(Generic[E]):
-    """Accepted candidates, column by column, and the counts of everything else."""
-
-    parents: list[int] = field(default_factory=list)
-    """Position of the original among the given examples."""
-    row_ids: list[str] = field(default_factory=list)
-    parent_ids: list[str] = field(default_factory=list)
-    children: list[E] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    modification: list[float] = field(default_factory=list)
-    """Share of the original's words or events that is gone."""
-    counts: Counter[str] = field(default_factory=Counter)
-    """`rows`, `accepted`, `left_alone`, and rejections by reason as `rejected:<reason>`."""
-
-
-def grow(
-    examples: Iterable[E], branch: Branch, seed: int, stage: str, policy_id: str, first: int = 0
-) -> Grown[E]:
-    """Run a branch's ops over examples.
-
-    Draws depend on (seed, stage, copy, row id) alone: order, chunks and workers change nothing.
-
-    Args:
-        examples: The originals; their `row_id` keys the draws.
-        branch: Ops, copies and acceptance.
-        seed: The run's seed.
-        stage: Keeps the draws of histories and texts apart.
-        policy_id: Goes into the children's ids.
-        first: Position of the first example, when these are a chunk of more.
-    """
-    grown: Grown[E] = Grown()
-    run, judge = branch.ops.run, branch.acceptance.judge
-    copies = [
-        (row_streams(seed, "augment", stage, copy), f"~{policy_id}.{copy}") for copy in range(branch.copies)
-    ]
-    rows = left_alone = 0
-    for position, example in enumerate(examples, first):
-        rows += 1
-        for stream_of, suffix in copies:
-            done = run(example, stream_of(example.row_id))
-            if done is None:
-                left_alone += 1
-                continue
-            child, plan = done
-            reason, gone = judge(example, child)
-            if reason is not None:
-                grown.counts[f"rejected:{reason}"] += 1
-                continue
-            grown.parents.append(position)
-            grown.row_ids.append(example.row_id + suffix)
-            grown.parent_ids.append(example.row_id)
-            grown.children.append(child)
-            grown.plans.append(plan)
-            grown.modification.append(gone)
-    grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
-    return grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +107,7 @@ def expand_contexts(
         for column, name in zip(columns, ("history", "event_types", "timestamps"), strict=True):
             column.append(np.array([v for child in part.children for v in getattr(child, name)], np.int64))
         part.children.clear()
-        _extend(grown, part)
+        extend(grown, part)
     parents = np.array(grown.parents, np.int64)
     offsets = np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64)
     rows, events, timestamps = (np.concatenate(column) for column in columns)
@@ -179,7 +119,7 @@ def expand_contexts(
         history_timestamps=timestamps,
         parents=parents,
     )
-    kept = _within_cap(grown, int(max_expansion * len(contexts)), seed)
+    kept = within_cap(grown, int(max_expansion * len(contexts)), seed)
     table = _provenance(grown, "history", policy_id, seed, created)
     if kept is not None:
         children, table = children.take(kept), table.take(pa.array(kept))
@@ -223,7 +163,7 @@ def expand_texts(
     examples = _counted(text_examples(items, texts, policy), languages)
     grown = grow(examples, policy.text, seed, "text", policy_id)
     grown.counts.update({f"language:{name}": count for name, count in languages.items()})
-    kept = _within_cap(grown, int(max_expansion * len(texts)), seed)
+    kept = within_cap(grown, int(max_expansion * len(texts)), seed)
     table = _provenance(grown, "text", policy_id, seed, created)
     order = np.arange(len(grown.children)) if kept is None else kept
     strengths = np.asarray(grown.modification, np.float32)[order]
@@ -274,24 +214,6 @@ def _counted(examples: Iterable[TextExample], languages: Counter[str]) -> Iterat
     for example in examples:
         languages[example.tokens.language if example.tokens else "none"] += 1
         yield example
-
-
-def _extend(grown: Grown[Any], part: Grown[Any]) -> None:
-    for name in ("parents", "row_ids", "parent_ids", "plans", "modification"):
-        getattr(grown, name).extend(getattr(part, name))
-    grown.counts.update(part.counts)
-
-
-def _within_cap(grown: Grown[Any], cap: int, seed: int) -> NDArray[np.int64] | None:
-    """Positions of the children to keep; None keeps all. Each child's draw is its own, keyed by its id."""
-    surplus = len(grown.row_ids) - cap
-    if surplus <= 0:
-        return None
-    stream_of: Callable[[str], Any] = row_streams(seed, "augment", "cap")
-    draws = np.fromiter((stream_of(row_id).random() for row_id in grown.row_ids), np.float64)
-    grown.counts["rejected:over_max_expansion"] += surplus
-    grown.counts["accepted"] -= surplus
-    return np.sort(np.argsort(draws, kind="stable")[:cap]).astype(np.int64)
 
 
 def _provenance(grown: Grown[Any], kind: str, policy_id: str, seed: int, created: int | None) -> pa.Table:

@@ -113,7 +113,8 @@ def test_user_contexts_are_strictly_earlier() -> None:
     events = pd.DataFrame(
         [
             ("b", "x", 5, "view"), ("a", "x", 10, "purchase"), ("a", "y", 20, "view"),
-            ("a", "gone", 25, "view"), ("a", "x", 30, "view"), ("a", "z", 30, "view"), ("a", "y", 40, "return"),
+            ("a", "gone", 25, "view"), ("a", "x", 30, "view"), ("a", "z", 30, "view"),
+            ("a", "y", 40, "return"),
         ],
         columns=["user_id", "item_id", "timestamp", "event_type"],
     )  # fmt: skip

@@ -1,0 +1,93 @@
+"""Running a branch of a policy over examples: accepted candidates in columns, everything else counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.augment.op import E, Plan
+from recsys.augment.policy import Branch
+from recsys.randomness import row_streams
+
+
+@dataclass(slots=True)
+class Grown(Generic[E]):
+    """Accepted candidates, column by column, and the counts of everything else."""
+
+    parents: list[int] = field(default_factory=list)
+    """Position of the original among the given examples."""
+    row_ids: list[str] = field(default_factory=list)
+    parent_ids: list[str] = field(default_factory=list)
+    children: list[E] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    modification: list[float] = field(default_factory=list)
+    """Share of the original's words or events that is gone."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """`rows`, `accepted`, `left_alone`, and rejections by reason as `rejected:<reason>`."""
+
+
+def grow(
+    examples: Iterable[E], branch: Branch, seed: int, stage: str, policy_id: str, first: int = 0
+) -> Grown[E]:
+    """Run a branch's ops over examples.
+
+    Draws depend on (seed, stage, copy, row id) alone: order, chunks and workers change nothing.
+
+    Args:
+        examples: The originals; their `row_id` keys the draws.
+        branch: Ops, copies and acceptance.
+        seed: The run's seed.
+        stage: Keeps the draws of histories and texts apart.
+        policy_id: Goes into the children's ids.
+        first: Position of the first example, when these are a chunk of more.
+    """
+    grown: Grown[E] = Grown()
+    run, judge = branch.ops.run, branch.acceptance.judge
+    copies = [
+        (row_streams(seed, "augment", stage, copy), f"~{policy_id}.{copy}") for copy in range(branch.copies)
+    ]
+    rows = left_alone = 0
+    for position, example in enumerate(examples, first):
+        rows += 1
+        for stream_of, suffix in copies:
+            done = run(example, stream_of(example.row_id))
+            if done is None:
+                left_alone += 1
+                continue
+            child, plan = done
+            reason, gone = judge(example, child)
+            if reason is not None:
+                grown.counts[f"rejected:{reason}"] += 1
+                continue
+            grown.parents.append(position)
+            grown.row_ids.append(example.row_id + suffix)
+            grown.parent_ids.append(example.row_id)
+            grown.children.append(child)
+            grown.plans.append(plan)
+            grown.modification.append(gone)
+    grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
+    return grown
+
+
+def extend(grown: Grown[Any], part: Grown[Any]) -> None:
+    """Append a part's columns and counts, its examples left out."""
+    for name in ("parents", "row_ids", "parent_ids", "plans", "modification"):
+        getattr(grown, name).extend(getattr(part, name))
+    grown.counts.update(part.counts)
+
+
+def within_cap(grown: Grown[Any], cap: int, seed: int) -> NDArray[np.int64] | None:
+    """Positions of the children to keep; None keeps all. Each child's draw is its own, keyed by its id."""
+    surplus = len(grown.row_ids) - cap
+    if surplus <= 0:
+        return None
+    stream_of: Callable[[str], Any] = row_streams(seed, "augment", "cap")
+    draws = np.fromiter((stream_of(row_id).random() for row_id in grown.row_ids), np.float64)
+    grown.counts["rejected:over_max_expansion"] += surplus
+    grown.counts["accepted"] -= surplus
+    return np.sort(np.argsort(draws, kind="stable")[:cap]).astype(np.int64)
