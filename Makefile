@@ -44,8 +44,8 @@ lint: setup  ## Style, types and the walls between the rooms
 format: setup  ## Write the style into the files
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
-bench: setup  ## Time the promoted run: requests, retrieval, the text encoder [RUN=runs/demo/live]
-	@$(BIN)/python infra/bench.py $(RUN)
+bench: setup  ## Time requests to the service over the promoted run [RUN=runs/demo/live PORT=8000]
+	@benchmarks/run.sh $(RUN) $(PORT)
 
 serve: setup  ## Answer requests over HTTP from the promoted run [RUN=runs/demo/live PORT=8000]
 	@$(BIN)/recsys serve --run $(RUN) --port $(PORT)

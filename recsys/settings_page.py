@@ -15,7 +15,7 @@ _HEAD = """# Settings
 
 Every setting of `recsys run`, with its default and its bounds. Made by `make docs` from `recsys/config.py`.
 
-A TOML file given with `--config` states only what differs, table by table; `--set section.key=value` states
+A TOML file given with `--config` states only what differs, table by table; `--set SECTION.KEY=VALUE` states
 one more and wins. An unknown name, or a value out of its bounds, is refused before anything is read. The
 effective settings and their digest are kept in each run (`config.toml`, `manifest.json`).
 
