@@ -100,7 +100,7 @@ def load_array(path: Path) -> NDArray[Any]:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: not a readable array ({error})") from error
-    return array
+    return np.asarray(array)  # a plain view of the same map: np.memmap itself is slow to index
 
 
 def write_manifest(run: Path, manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,6 +12,10 @@ _SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.025, 0.05, 0.1, 0.
 _STAGE_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# Importing Feast turns on the client's multi-process mode for the whole process, which would put every
+# application's numbers into shared files. Each application counts for itself.
+values.ValueClass = values.MutexValue
 
 
 class Telemetry:
@@ -50,14 +54,16 @@ class Telemetry:
         )
         self.in_flight = Gauge("recsys_in_flight", "Requests waiting or computing.", registry=registry)
         self.loads = Counter("recsys_run_loads_total", "Runs loaded.", ["outcome"], registry=registry)
-        self.run = Gauge("recsys_run_info", "The run that answers: 1.", ["run_id"], registry=registry)
+        self._run: Gauge | None = None
         self.items = Gauge("recsys_index_items", "Items in the index.", registry=registry)
         self.loaded = Gauge("recsys_run_loaded_timestamp", "When the run was loaded.", registry=registry)
 
     def took_over(self, run_id: str, num_items: int) -> None:
         """A run answers from now on."""
-        self.run.clear()
-        self.run.labels(run_id).set(1)
+        if self._run is not None:
+            self.registry.unregister(self._run)
+        self._run = Gauge("recsys_run_info", "The run that answers: 1.", ["run_id"], registry=self.registry)
+        self._run.labels(run_id).set(1)
         self.items.set(num_items)
         self.loaded.set(time.time())
         self.loads.labels("ok").inc()

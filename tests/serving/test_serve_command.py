@@ -75,3 +75,9 @@ def test_serve_answers_and_says_how_to_ask(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) in (0, -signal.SIGINT)
         process.stdout.close()
+
+
+def test_the_command_is_imported_without_numpy():
+    """Its threads are pinned through the environment, which NumPy reads when it is imported."""
+    code = "import sys, recsys.cli, recsys.cli.serve, serving.settings; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == 0
