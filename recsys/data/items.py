@@ -28,7 +28,8 @@ _OUT_OF_STOCK = frozenset(
     {"false", "f", "no", "n", "off", "out_of_stock", "out of stock", "outofstock", "out-of-stock"}
     | {"unavailable", "sold out", "sold_out", "soldout", "否", "无", "无货", "缺货", "售罄", "下架"}
 )
-_AMOUNT = re.compile(r"[-+(]?\s*[^\d\s.,+-]{0,4}\s*([-+]?\d[\d.,\s'’]*)\s*[^\d\s.,]{0,6}\s*\)?")
+_AMOUNT = re.compile(r"\d[\d.,\s'’]*|[.,]\d+")
+_WHOLE = re.compile(r"\d*|\d{1,3}([.,\s'’]\d{2,3})*[.,\s'’]\d{3}")
 
 
 def load_items(path: Path, config: DataConfig, notes: Notes) -> pd.DataFrame:
@@ -62,22 +63,21 @@ def load_items(path: Path, config: DataConfig, notes: Notes) -> pd.DataFrame:
 
 def price_number(text: str) -> float:
     """A price written by people: `£1,299.00`, `1.299,00 €`, `USD 5`; NaN where it is no single amount."""
-    found = _AMOUNT.fullmatch(text.strip())
-    if not found:
+    found = _AMOUNT.findall(text)
+    before, _, after = text.partition(found[0]) if len(found) == 1 else ("", "", "")
+    if len(found) != 1 or len(before) + len(after) > 12:
         return np.nan
-    digits = re.sub(r"[\s'’]", "", found.group(1)).rstrip(".,")
+    digits = found[0].strip().rstrip(".,")
     last = max(digits.rfind("."), digits.rfind(","))
-    mark, other = (digits[last], ",."[digits[last] == ","]) if last >= 0 else (".", ",")
-    groups = digits.count(mark) > 1 or (mark == "," and len(digits) - last == 4 and other not in digits)
-    if groups:  # 1,299 and 1.299.000: thousands only
-        digits = digits.replace(",", "").replace(".", "")
-    else:
-        digits = digits.replace(other, "").replace(mark, ".")
-    negative = text.strip().startswith(("-", "(")) and not digits.startswith("-")
-    try:
-        return -float(digits) if negative else float(digits)
-    except ValueError:
+    mark = digits[last] if last >= 0 else "."
+    alone = digits.count(".") + digits.count(",") == 1
+    if digits.count(mark) > 1 or (mark == "," and alone and len(digits) - last == 4):
+        last = len(digits)  # 1,299 and 1.299.000: thousands, no decimals
+    whole, fraction = digits[: max(last, 0) if last >= 0 else None], digits[last + 1 :] if last >= 0 else ""
+    if not _WHOLE.fullmatch(whole) or not (fraction or "0").isdecimal():
         return np.nan
+    price = float(f"{re.sub(r'[^0-9]', '', whole) or '0'}.{fraction or '0'}")
+    return -price if before.rstrip().endswith(("-", "−")) or text.strip().startswith(("-", "(")) else price
 
 
 def _text(table: pa.Table, name: str, config: DataConfig, notes: Notes) -> NDArray[np.object_]:

@@ -20,6 +20,7 @@ _UNITS = (("milliseconds", 1e11, 1_000), ("microseconds", 1e14, 1_000_000), ("na
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 10**9}
 _CALENDAR = (19_700_102, 21_001_231)
 _NUMERAL = r"^\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*$"
+_OFFSET = r"\d:\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$"
 _YEAR_FIRST = r"^\s*\d{4}[-/.年]"
 
 
@@ -117,29 +118,42 @@ def _from_calendar(moments: Moments, numbers: NDArray[np.float64], name: str, no
 
 
 def _from_text(column: pa.ChunkedArray, name: str, notes: Notes) -> Moments:
+    """Numerals as numbers, everything else as dates; each distinct text is read once."""
     encoded = column.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    values = encoded.dictionary
-    numeral = pc.match_substring_regex(values, _NUMERAL).to_numpy(zero_copy_only=False)[_at_least_zero(codes)]
-    if len(values) and (numeral & (codes >= 0)).sum() * 2 > (codes >= 0).sum():
-        texts = pd.Series(values.to_numpy(zero_copy_only=False), dtype=object).str.strip()
-        whole = texts.str.fullmatch(r"[+-]?\d{1,18}").to_numpy(bool)
-        if whole.all():  # integers stay exact: nanoseconds do not fit a float
-            ticks = texts.to_numpy().astype(np.int64)
-            return _from_numbers(pa.chunked_array([pa.array(ticks[codes], mask=codes < 0)]), name, notes)
-        numbers = np.append(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64), np.nan)[codes]
-        return _from_numbers(pa.chunked_array([pa.array(numbers)]), name, notes)
+    numeral = pc.match_substring_regex(encoded.dictionary, _NUMERAL).to_numpy(zero_copy_only=False)
+    rows = np.append(numeral, False)[codes]
+    seconds, known = np.zeros(len(codes), np.int64), np.zeros(len(codes), bool)
+    for here, read in ((rows, _numerals), (~rows, _dates)):
+        if here.any():
+            part = _from_ticks_or_numbers(read(encoded.dictionary, codes[here]), name, notes)
+            seconds[here], known[here] = part.seconds, part.known
+    return Moments(seconds, known)
+
+
+def _from_ticks_or_numbers(column: pa.Array, name: str, notes: Notes) -> Moments:
+    chunked = pa.chunked_array([column])
+    if pa.types.is_timestamp(column.type):
+        return _from_ticks(chunked, _PER_SECOND[column.type.unit], name, notes)
+    return _from_numbers(chunked, name, notes)
+
+
+def _numerals(values: pa.Array, codes: NDArray[np.int64]) -> pa.Array:
+    used, places = np.unique(codes, return_inverse=True)
+    texts = pd.Series(values.take(pa.array(used)).to_numpy(zero_copy_only=False), dtype=object).str.strip()
+    if texts.str.fullmatch(
+        r"[+-]?\d{1,18}|[0-8]\d{18}"
+    ).all():  # integers stay exact: nanoseconds do not fit a float
+        return pa.array(texts.astype("int64").to_numpy()[places])
+    return pa.array(pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)[places])
+
+
+def _dates(values: pa.Array, codes: NDArray[np.int64]) -> pa.Array:
     ticks, readable = _parse_dates(values)
     known = np.append(readable, False)[codes]
-    micros = pa.array(np.append(ticks, 0)[codes], mask=~known)
-    return _from_ticks(pa.chunked_array([micros.cast(pa.timestamp("us"))]), 1_000_000, name, notes)
-
-
-def _at_least_zero(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Codes that can index a table of at least one value; callers mask what was missing."""
-    return np.maximum(codes, 0)
+    return pa.array(np.append(ticks, 0)[codes], mask=~known).cast(pa.timestamp("us"))
 
 
 def _parse_dates(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -148,9 +162,15 @@ def _parse_dates(values: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]
     plain = pc.utf8_trim_whitespace(pc.if_else(year_first, values, ""))
     head = pc.replace_substring_regex(plain, r"^(\d{4})[/.年](\d{1,2})[/.月](\d{1,2})日?", r"\1-\2-\3")
     padded = pc.replace_substring_regex(head, r"^(\d{4}-)(\d)-", r"\10\2-")
-    texts = pd.Series(padded.to_numpy(zero_copy_only=False), dtype=object)
-    parsed = pd.to_datetime(texts, format="ISO8601", utc=True, errors="coerce")
-    ticks = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    texts = padded.to_numpy(zero_copy_only=False)
+    ticks = np.full(len(texts), np.datetime64("NaT"), "datetime64[us]")
+    offset = pc.match_substring_regex(padded, _OFFSET).to_numpy(zero_copy_only=False)
+    for here in (offset, ~offset):  # apart: next to an offset, pandas reads a naive time in that offset too
+        if here.any():
+            parsed = pd.to_datetime(
+                pd.Series(texts[here], dtype=object), format="ISO8601", utc=True, errors="coerce"
+            )
+            ticks[here] = parsed.dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     known = ~np.isnat(ticks)
     return np.where(known, ticks.astype(np.int64), 0), known
 

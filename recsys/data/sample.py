@@ -28,7 +28,7 @@ from recsys.randomness import generator
 
 _USERS_PER_CHUNK = 25_000
 _MEDIAN_EVENTS = 2.6
-_CANDIDATES = 8
+_CANDIDATES = 16
 _NEW_VISIT = 0.45
 _RETURNS = 0.035
 _EVENT_TYPES = ("purchase", "view", "cart", "review", "share", "return")
@@ -187,12 +187,14 @@ def _times(
     elapsed = np.cumsum(gaps)
     elapsed -= elapsed[first]
     joined = (rng.random(size) ** 0.8 * (DAYS - 2) * DAY)[first]
-    left = (DAYS - 0.5) * DAY - joined
+    left = (DAYS - 0.6) * DAY - joined
     lengths = np.zeros(size)
     np.maximum.at(lengths, first, elapsed)
     left *= (0.6 + 0.4 * rng.random(size))[first]
     shrink = np.minimum(1.0, left / np.maximum(lengths[first], 1.0))  # whoever came late shops faster
-    return np.asarray(END - DAYS * DAY + joined + elapsed * shrink, dtype=np.int64)
+    # A second per event on top keeps a user's moments apart.
+    whole: NDArray[np.int64] = np.floor(END - DAYS * DAY + joined + elapsed * shrink).astype(np.int64)
+    return whole + place
 
 
 def _choose(
@@ -214,7 +216,7 @@ def _choose(
     kind = kinds[np.arange(len(who)), (0.8 * season + rng.gumbel(size=kinds.shape)).argmax(axis=1)]
     shelf = users.market[who].astype(np.int64) * len(KINDS) + kind
     low, width = shelves.starts[shelf], np.diff(shelves.starts)[shelf]
-    drawn = (rng.random(shape) ** 2.0 * width[:, None]).astype(np.int64)
+    drawn = (rng.random(shape) ** 1.6 * width[:, None]).astype(np.int64)
     rows = shelves.rows[low[:, None] + drawn]
     fit = 2.4 * (items.style[rows] == users.style[who][:, None])
     fit += 1.4 * (items.brand[rows] == users.brand[who][:, None])
