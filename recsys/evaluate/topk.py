@@ -50,6 +50,8 @@ def top_sparse(scores: sp.csr_array, k: int, exclude: ItemSets | None = None) ->
     if exclude is not None:
         keep = ~members(owners * num_items + columns, exclude.keys(num_items))
         owners, columns, values = owners[keep], columns[keep], values[keep]
+    near = _near_top(values, np.bincount(owners, minlength=num_users), k)
+    owners, columns, values = owners[near], columns[near], values[near]
     order = np.lexsort((columns, -values, owners))
     starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=num_users))])
     places = np.arange(len(owners)) - starts[owners]  # owners are in order already
@@ -62,8 +64,27 @@ def top_sparse(scores: sp.csr_array, k: int, exclude: ItemSets | None = None) ->
 def keep_largest(matrix: sp.csr_array, k: int) -> sp.csr_array:
     """Only the k largest entries of each row."""
     sizes = np.diff(matrix.indptr)
-    owners = np.repeat(np.arange(matrix.shape[0]), sizes)
-    order = np.lexsort((matrix.indices, -matrix.data, owners))
-    kept = order[np.arange(len(owners)) - matrix.indptr[:-1][owners] < k]
+    near = _near_top(matrix.data, sizes, k)
+    owners = np.repeat(np.arange(matrix.shape[0]), sizes)[near]
+    columns, values = matrix.indices[near], matrix.data[near]
+    starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=matrix.shape[0]))])
+    order = np.lexsort((columns, -values, owners))
+    kept = order[np.arange(len(owners)) - starts[owners] < k]
     offsets = np.concatenate([[0], np.cumsum(np.minimum(sizes, k))])
-    return sp.csr_array((matrix.data[kept], matrix.indices[kept], offsets), shape=matrix.shape)
+    return sp.csr_array((values[kept], columns[kept], offsets), shape=matrix.shape)
+
+
+def _near_top(values: NDArray[np.floating], sizes: NDArray[np.integer], k: int) -> NDArray[np.bool_]:
+    """Entries no smaller than the k-th of their row: partitioning first leaves little to sort.
+
+    Rows of very different lengths would need too much padding; then every entry is kept.
+    """
+    width = int(sizes.max(initial=0))
+    if width <= k or len(sizes) * width > 4 * len(values):
+        return np.ones(len(values), np.bool_)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    padded = np.full((len(sizes), width), -np.inf, values.dtype)
+    padded[owners, np.arange(len(values)) - starts[owners]] = values
+    limits = np.partition(padded, width - k, axis=1)[:, width - k]
+    return np.asarray(values >= limits[owners])

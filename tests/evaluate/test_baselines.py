@@ -250,6 +250,18 @@ def test_top_dense_and_top_sparse_agree_with_sorting() -> None:
     np.testing.assert_array_equal(top_dense(scores.copy(), 7, exclude), order)
 
 
+@pytest.mark.parametrize("density", [0.05, 0.9])
+def test_keep_largest_agrees_with_sorting_ties_included(density: float) -> None:
+    random = np.random.Generator(np.random.PCG64(6))
+    dense = random.integers(1, 9, (40, 50)) * (random.random((40, 50)) < density).astype(float)
+    kept = keep_largest(sp.csr_array(dense), 6).toarray()
+    for row, expected in zip(kept, dense, strict=True):
+        order = np.lexsort((np.arange(50), -expected))[:6]
+        wanted = np.zeros(50)
+        wanted[order] = expected[order]
+        np.testing.assert_array_equal(row, wanted)
+
+
 def test_keep_largest_keeps_the_largest() -> None:
     matrix = sp.csr_array(np.array([[0, 3, 1, 2], [0, 0, 0, 0], [5, 0, 0, 4.0]]))
     kept = keep_largest(matrix, 2).toarray()
