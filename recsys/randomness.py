@@ -79,7 +79,11 @@ class Stream:
 
     def random(self) -> float:
         """Uniform in [0, 1)."""
-        return (self.bits() >> 11) * _TO_UNIT
+        # `bits`, written out: this and `below` are called several times per augmented row.
+        self._state = state = (self._state + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        return ((state ^ (state >> 31)) >> 11) * _TO_UNIT
 
     def uniform(self, low: float, high: float) -> float:
         """Uniform in [low, high)."""
@@ -89,7 +93,10 @@ class Stream:
         """Uniform integer in [0, n); n must be positive (bias under n / 2^64)."""
         if n <= 0:
             raise ValueError(f"below() needs n > 0, got {n}")
-        return (self.bits() * n) >> 64
+        self._state = state = (self._state + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        return ((state ^ (state >> 31)) * n) >> 64
 
     def chance(self, p: float) -> bool:
         """True with probability p."""

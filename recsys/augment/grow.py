@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
@@ -13,6 +15,18 @@ from numpy.typing import NDArray
 from recsys.augment.op import E, Plan
 from recsys.augment.policy import Branch
 from recsys.randomness import row_streams
+
+
+@contextlib.contextmanager
+def _no_cycle_search() -> Iterator[None]:
+    """Pause the cycle collector: millions of new tuples, none in a cycle, would set it off all the time."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass(slots=True)
@@ -52,24 +66,25 @@ def grow(
         (row_streams(seed, "augment", stage, copy), f"~{policy_id}.{copy}") for copy in range(branch.copies)
     ]
     rows = left_alone = 0
-    for position, example in enumerate(examples, first):
-        rows += 1
-        for stream_of, suffix in copies:
-            done = run(example, stream_of(example.row_id))
-            if done is None:
-                left_alone += 1
-                continue
-            child, plan = done
-            reason, gone = judge(example, child)
-            if reason is not None:
-                grown.counts[f"rejected:{reason}"] += 1
-                continue
-            grown.parents.append(position)
-            grown.row_ids.append(example.row_id + suffix)
-            grown.parent_ids.append(example.row_id)
-            grown.children.append(child)
-            grown.plans.append(plan)
-            grown.modification.append(gone)
+    with _no_cycle_search():
+        for position, example in enumerate(examples, first):
+            rows += 1
+            for stream_of, suffix in copies:
+                done = run(example, stream_of(example.row_id))
+                if done is None:
+                    left_alone += 1
+                    continue
+                child, plan = done
+                reason, gone = judge(example, child)
+                if reason is not None:
+                    grown.counts[f"rejected:{reason}"] += 1
+                    continue
+                grown.parents.append(position)
+                grown.row_ids.append(example.row_id + suffix)
+                grown.parent_ids.append(example.row_id)
+                grown.children.append(child)
+                grown.plans.append(plan)
+                grown.modification.append(gone)
     grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
     return grown
 

@@ -203,7 +203,10 @@ class Insert(HistoryOp):
 
 
 def _count(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:
-    return max(min(int(rng.uniform(*rates) * strength * size + 0.5), most), 0)
+    low, high = rates
+    count = int((low + (high - low) * rng.random()) * strength * size + 0.5)
+    count = count if count < most else most
+    return count if count > 0 else 0
 
 
 def _take(example: HistoryExample, keep: list[int]) -> HistoryExample:

@@ -65,9 +65,11 @@ class WordDropout(TextOp):
         """Draw the deleted positions."""
         tokens = tokens_of(example)
         editable, size = tokens.editable, len(tokens.words)
-        count = int(rng.uniform(*self.rate_range) * strength * size + 0.5)
-        count = min(count, len(editable), size - self.min_keep)
-        if count < 1:
+        low, high = self.rate_range
+        count = int((low + (high - low) * rng.random()) * strength * size + 0.5)
+        if count > 1:
+            count = min(count, len(editable), size - self.min_keep)
+        if count < 1 or size <= self.min_keep or not editable:
             return None
         if count == 1:
             return ((editable[rng.below(len(editable))],),)
@@ -80,7 +82,7 @@ class WordDropout(TextOp):
         for i in reversed(values[0]):
             words = words[:i] + words[i + 1 :]
             states = states[:i] + states[i + 1 :]
-        return rebuilt(example, words, states)
+        return rebuilt(example, tokens, words, states)
 
 
 class WordSwap(TextOp):
@@ -115,7 +117,7 @@ class WordSwap(TextOp):
         words = list(tokens.words)
         for i in values[0]:
             words[i], words[i + 1] = words[i + 1], words[i]
-        return rebuilt(example, tuple(words), tokens.states)
+        return rebuilt(example, tokens, tuple(words), tokens.states)
 
 
 class ClauseShuffle(TextOp):
@@ -144,7 +146,8 @@ class ClauseShuffle(TextOp):
         """Join the ranges in their new order."""
         tokens = tokens_of(example)
         words = tuple([word for start, stop in values[0] for word in tokens.words[start:stop]])
-        return rebuilt(example, words, b"".join(tokens.states[start:stop] for start, stop in values[0]))
+        states = b"".join(tokens.states[start:stop] for start, stop in values[0])
+        return rebuilt(example, tokens, words, states)
 
 
 _LABELS = {
@@ -204,7 +207,8 @@ class AttributeBackfill(TextOp):
             added = tuple(values[0].split())
         else:
             added = ("。" + values[0],)
-        return rebuilt(example, tokens.words + added, tokens.states + bytes([ADDED]) * len(added))
+        states = tokens.states + bytes([ADDED]) * len(added)
+        return rebuilt(example, tokens, tokens.words + added, states)
 
 
 def tokens_of(example: TextExample) -> Tokens:
@@ -212,13 +216,11 @@ def tokens_of(example: TextExample) -> Tokens:
     return example.tokens or _BUILT_IN.tokenise(example.text, example.fields)
 
 
-def rebuilt(example: TextExample, words: tuple[str, ...], states: bytes) -> TextExample:
-    """The example with other words."""
-    tokens = tokens_of(example)
-    joined = tokens.joiner.join(words)
-    return TextExample(
-        example.row_id, joined, example.fields, Tokens(words, states, tokens.joiner, tokens.language)
-    )
+def rebuilt(example: TextExample, tokens: Tokens, words: tuple[str, ...], states: bytes) -> TextExample:
+    """The example with other words and their states; `tokens` are those it had."""
+    joiner = tokens.joiner
+    cut = Tokens(words, states, joiner, tokens.language)
+    return TextExample(example.row_id, joiner.join(words), example.fields, cut)
 
 
 def _plain(left: str, right: str) -> bool:
