@@ -119,7 +119,7 @@ class Stream:
         return max(index for index, weight in enumerate(weights) if weight > 0)  # rounding at the very end
 
     def sample(self, n: int, k: int) -> list[int]:
-        """k distinct integers of [0, n), ascending (Floyd's method)."""
+        """Distinct integers of [0, n), k of them, ascending (Floyd's method)."""
         if not 0 <= k <= n:
             raise ValueError(f"sample() needs 0 <= k <= n, got k={k}, n={n}")
         chosen: set[int] = set()
