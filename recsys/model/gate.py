@@ -40,7 +40,7 @@ def weights_moved(before: TextEncoder, after: TextEncoder) -> dict[str, float]:
     """Relative L2 change of each layer's weights: |new - old| / |old|."""
     moved = {}
     for number, (old, new) in enumerate(zip(before.layers(), after.layers(), strict=True)):
-        pairs = list(zip(old.parameters(), new.parameters(), strict=True))
+        pairs = [(a.detach(), b.detach()) for a, b in zip(old.parameters(), new.parameters(), strict=True)]
         change = sum(float(((b - a).double() ** 2).sum()) for a, b in pairs)
         size = sum(float((a.double() ** 2).sum()) for a, _ in pairs)
         moved[f"layer_{number}"] = round(math.sqrt(change / max(size, 1e-30)), 6)

@@ -1,0 +1,171 @@
+"""Fine-tuning: weights move, the cut gives the plain gradient, the gate holds, and it resumes bit for bit."""
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.finetune import _Tuning, finetune_encoder
+from recsys.model.encoder import TextEncoder
+from recsys.model.gate import keep, weights_moved
+from recsys.model.layer_cache import LayerCache
+from recsys.model.whitening import Whitening
+from recsys.train import fit_towers
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture
+def world(tiny_bert, texts, config, shop, tmp_path):
+    shape = config.encoder.model_copy(update={"name": str(tiny_bert)})
+    encoder = TextEncoder.load(shape, "cpu", "fp32")
+    raw = encoder.encode(texts)
+    whitening = Whitening.fit(raw, 12)
+    fit, held_out = shop(150, 24, 0), shop(60, 24, 1, "held_out")
+    counts = np.bincount(fit.target_rows, minlength=24)
+    fitted = fit_towers(
+        fit, whitening.apply(raw), counts, config, tmp_path / "towers", epochs=2, progress=False
+    )
+    return encoder, texts, fit, fitted, whitening, held_out
+
+
+def tune(world, config, folder, **options):
+    *parts, held_out = world
+    return finetune_encoder(*parts, config, folder, validation=held_out, progress=False, **options)
+
+
+def weights(encoder):
+    return {name: value.numpy().tobytes() for name, value in encoder.model.state_dict().items()}
+
+
+def tuned(world, config, folder, on_step=None):
+    encoder, texts, contexts, fitted, whitening, _ = world
+    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    tuning.run(False, on_step)
+    return tuning
+
+
+def test_top_layers_move_and_nothing_else(world, config, tmp_path):
+    before = weights(world[0])
+    result = tune(world, config, tmp_path)
+    assert weights(world[0]) == before  # the caller's model is as it was
+    moved = result.report["weights_moved"]
+    assert moved["layer_0"] == 0
+    assert moved["layer_1"] > 1e-4
+    assert moved["layer_2"] > 1e-4
+    assert result.report["whitening"] in ("kept", "refitted")
+    assert len(result.report["losses"]) == config.finetune.steps
+    assert set(result.report["before"]) == {"all", "warm", "cold"}
+    same = result.encoder is world[0]
+    assert same != result.kept
+    np.testing.assert_allclose(
+        result.whitening.apply(result.encoder.encode(world[1])), result.text_vectors, atol=1e-5
+    )
+
+
+def test_the_cut_gives_the_gradient_of_the_plain_path(world, config, tmp_path):
+    """One backward through cached states and leaves equals autograd through texts, towers and loss."""
+    encoder, texts, contexts, fitted, whitening, _ = world
+    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, tmp_path)
+    taken = {}
+    tuning.optimizer.step = lambda: taken.update(
+        cut=[parameter.grad.clone() for parameter in tuning.learning]
+    )
+    encode, backward = tuning._encode, tuning._backward
+
+    def plain_encode(chosen):
+        vectors, graphs = encode(chosen)
+        whole = torch.zeros_like(vectors)
+        for rows, part in graphs:
+            whole = whole.index_copy(0, rows, part)
+        taken["whole"] = whole
+        return vectors, graphs
+
+    def plain_backward(graphs, gradient):
+        taken["plain"] = torch.autograd.grad(
+            (taken["whole"] * gradient.detach()).sum(), tuning.learning, retain_graph=True
+        )
+        backward(graphs, gradient)
+
+    tuning._encode, tuning._backward = plain_encode, plain_backward
+    taken["clip"] = torch.nn.utils.clip_grad_norm_
+    tuning.config = config.model_copy(update={"train": config.train.model_copy(update={"clip": 1e9})})
+    tuning._step(0)
+    for cut, plain in zip(taken["cut"], taken["plain"], strict=True):
+        torch.testing.assert_close(cut, plain, atol=1e-6, rtol=1e-4)
+    assert max(float(g.abs().max()) for g in taken["cut"]) > 1e-6
+
+
+def test_cached_states_give_the_vectors_of_the_encoder(world, config):
+    encoder, texts, *_, whitening, _ = world
+    distinct = sorted({text for text in texts if text.strip()})
+    expected = whitening.apply(encoder.encode(distinct))
+    for gib in (1.0, 0.0):  # cached, and run again each time
+        cache = LayerCache(encoder, distinct, whitening, 2, gib)
+        places = np.arange(len(distinct))[::-1].copy()
+        found = np.zeros_like(expected)
+        with torch.no_grad():
+            for rows, part in cache.vectors(places):
+                found[places[rows]] = part.numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_killed_at_a_step_it_resumes_bit_for_bit(world, config, tmp_path, step):
+    def kill(done):
+        if done == step:
+            raise Killed
+
+    whole = tuned(world, config, tmp_path / "whole")
+    with pytest.raises(Killed):
+        tuned(world, config, tmp_path / "killed", kill)
+    steps = []
+    resumed = tuned(world, config, tmp_path / "killed", steps.append)
+    assert steps[0] == step // 2 * 2 + 1
+    assert weights(whole.encoder) == weights(resumed.encoder)
+    assert whole.losses == resumed.losses
+    assert torch.equal(whole.text, resumed.text)
+
+
+def test_cold_items_keep_their_vectors_until_the_end(world, config, tmp_path):
+    tuning = tuned(world, config, tmp_path)
+    torch.testing.assert_close(tuning.text[20:], tuning.frozen[20:])
+    assert not torch.allclose(tuning.text[:20], tuning.frozen[:20])
+
+
+def test_drift_is_held_back(world, config, tmp_path):
+    def moved(weight):
+        strong = config.finetune.model_copy(update={"drift_weight": weight})
+        tuning = tuned(world, config.model_copy(update={"finetune": strong}), tmp_path / str(weight))
+        return float((tuning.text - tuning.frozen).norm())
+
+    assert moved(100.0) < 0.8 * moved(0.0)
+
+
+def figures(warm, cold):
+    return {name: {"ndcg@10": value} for name, value in (("all", warm), ("warm", warm), ("cold", cold))}
+
+
+def test_the_gate_keeps_only_what_harms_neither():
+    assert keep(figures(0.1, 0.1), figures(0.1, 0.2))[0]
+    assert not keep(figures(0.1, 0.1), figures(0.2, 0.09))[0]
+    assert not keep(figures(0.1, 0.1), figures(0.09, 0.2))[0]
+    assert "cold items lose" in keep(figures(0.1, 0.1), figures(0.2, 0.09))[1]
+
+
+def test_unchanged_weights_have_not_moved(world):
+    assert set(weights_moved(world[0], world[0].copy()).values()) == {0.0}
+
+
+def test_the_caller_may_refit_the_towers(world, config, tmp_path):
+    asked = []
+
+    def refit(vectors, encoder, whitening):
+        asked.append((vectors.shape, whitening.dim))
+        return world[3]
+
+    result = tune(world, config, tmp_path, refit=refit)
+    assert asked == [((24, 12), 12)]
+    assert result.report["before"] == result.report["after"]
+    assert result.kept

@@ -1,0 +1,138 @@
+import math
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.config import ModelConfig
+from recsys.model.batching import pad_histories, seen_items, target_pairs, trainable
+from recsys.model.fitted import TowersFit
+from recsys.model.towers import TwoTower, UserTower, combined, gates
+
+
+def unit(*shape, seed=0):
+    values = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+    return values / np.linalg.norm(values, axis=-1, keepdims=True)
+
+
+def test_gates_shrink_by_evidence():
+    found = gates(np.array([0, 1, 10, 1000]), 10.0)
+    np.testing.assert_allclose(found, [0, 1 / 11, 0.5, 1000 / 1010], rtol=1e-6)
+    np.testing.assert_array_equal(gates(np.array([0, 1]), 0.0), [0, 1])
+
+
+def test_a_cold_item_is_its_text_whatever_the_table_holds():
+    model = TwoTower(np.array([0, 5]), 4, ModelConfig())
+    torch.nn.init.normal_(model.target_residual)
+    text = torch.from_numpy(unit(2, 4))
+    items = model.items(text, torch.arange(2), "target")
+    torch.testing.assert_close(items[0], text[0])
+    assert not torch.allclose(items[1], text[1])
+    dropped = model.items(text, torch.arange(2), "target", torch.zeros(2))
+    torch.testing.assert_close(dropped, text)
+
+
+def test_numpy_and_torch_combine_alike():
+    counts = np.array([0, 1, 7, 100])
+    model = TwoTower(counts, 6, ModelConfig())
+    torch.nn.init.normal_(model.history_residual)
+    text = unit(4, 6)
+    text[1] = 0  # an item without text
+    ours = model.items(torch.from_numpy(text), torch.arange(4), "history").detach().numpy()
+    theirs = combined(text, model.history_residual.detach().numpy(), gates(counts, 10.0))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_an_item_with_neither_text_nor_evidence_has_a_finite_gradient():
+    model = TwoTower(np.array([3]), 4, ModelConfig())
+    items = model.items(torch.zeros(1, 4), torch.arange(1), "target")
+    items.sum().backward()
+    assert not items.detach().any()
+    assert model.target_residual.grad.abs().max() < 1e3
+
+
+def test_the_pool_starts_as_a_recency_decay():
+    tower = UserTower(5, 0.8)
+    history = torch.from_numpy(unit(1, 3, 4))
+    args = (
+        torch.zeros(1, 3, dtype=torch.int64),
+        torch.full((1, 3), 3600.0),
+        torch.ones(1, 3, dtype=torch.bool),
+    )
+    found = tower(history, *args)
+    expected = (history[0] * torch.tensor([1.0, 0.8, 0.64])[:, None]).sum(dim=0)
+    torch.testing.assert_close(found[0], expected / expected.norm())
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 6), st.integers(0, 3), st.integers(0, 50))
+def test_padding_changes_no_user_and_an_empty_history_is_zero(length, extra, seed):
+    tower = UserTower(10, 0.9)
+    torch.nn.init.normal_(tower.event_bias)
+    torch.nn.init.normal_(tower.gap_bias)
+    rng = np.random.default_rng(seed)
+    width = length + extra or 1
+    history = torch.from_numpy(unit(1, width, 4, seed=seed))
+    events = torch.from_numpy(rng.integers(8, size=(1, width)))
+    gaps = torch.from_numpy(np.exp(rng.uniform(0, 22, (1, width))).astype(np.float32))
+    mask = torch.arange(width)[None] < length
+    found = tower(history, events, gaps, mask)
+    if length == 0:
+        assert not found.detach().any()
+        return
+    short = slice(0, length)
+    alone = tower(history[:, short], events[:, short], gaps[:, short], mask[:, short])
+    torch.testing.assert_close(found, alone)
+    assert math.isclose(float(found.norm().detach()), 1, rel_tol=1e-5)
+
+
+def test_time_gap_and_event_type_weigh():
+    tower = UserTower(4, 1.0)
+    history = torch.eye(2)[None]
+    events, mask = torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool)
+    gaps = torch.tensor([[3600.0, 3600.0 * 10_000]])
+    with torch.no_grad():
+        tower.gap_bias[10:] = -3.0
+        aged = tower(history, events, gaps, mask)
+        tower.event_bias[1] = 6.0
+        bought = tower(history, events, gaps, mask)
+    assert aged[0, 0] > aged[0, 1]
+    assert bought[0, 0] < bought[0, 1]
+
+
+def test_histories_are_padded_newest_first(make):
+    contexts = make([[1, 2, 3], [], [4]], [[5], [6], [7, 7, 8]])
+    padded = pad_histories(contexts, np.arange(3), 2)
+    np.testing.assert_array_equal(padded.rows, [[3, 2], [0, 0], [4, 0]])
+    np.testing.assert_array_equal(padded.mask, [[True, True], [False, False], [True, False]])
+    np.testing.assert_array_equal(padded.gaps, [[86_400, 172_800], [0, 0], [86_400, 0]])
+    np.testing.assert_array_equal(trainable(contexts), [0, 2])
+
+
+def test_pairs_are_distinct_and_share_the_weight(make):
+    contexts = make([[1], [1]], [[5], [7, 7, 8, 9, 6]], weights=[1.0, 2.0])
+    pairs = target_pairs(contexts, np.array([1, 0]))
+    np.testing.assert_array_equal(pairs.users, [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(pairs.items, [6, 7, 8, 9, 5])
+    np.testing.assert_allclose(pairs.weights, [1.0, 1.0, 1.0, 1.0, 1.0])
+
+
+def test_seen_items_are_those_with_an_event_or_a_target(make):
+    contexts = make([[1]], [[5]])
+    np.testing.assert_array_equal(seen_items(contexts, np.array([0, 1, 0, 2, 0, 0, 0])), [1, 3, 5])
+
+
+def test_user_vectors_of_contexts_agree_with_the_module(make):
+    contexts = make([[0, 1, 2], [], [2]], [[3], [3], [3]])
+    config = ModelConfig(history_length=2)
+    model = TwoTower(np.array([5, 5, 5, 5]), 4, config)
+    torch.nn.init.normal_(model.history_residual)
+    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    fit = TowersFit(state, unit(4, 4), np.array([5, 5, 5, 5]), config, 0, (), (), 0.0)
+    users = fit.user_vectors(contexts)
+    table = fit.history_vectors()
+    expected = table[2] + config.decay * table[1]
+    np.testing.assert_allclose(users[0], expected / np.linalg.norm(expected), atol=1e-6)
+    assert not users[1].any()
+    np.testing.assert_allclose(users[2], table[2], atol=1e-6)
