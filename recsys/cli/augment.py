@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from recsys.errors import RecsysError
+from recsys.errors import InputError, RecsysError
 
 if TYPE_CHECKING:
     from recsys.augment.example import Example
@@ -65,6 +65,8 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     from recsys.data.interactions import load_dataset
 
     chosen = load_policy(policy)
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file, not a folder to write into", file=str(out))
     dataset = load_dataset(data, DataConfig())
     items = dataset.items
     vocabulary = Vocabulary(items["item_id"].tolist())

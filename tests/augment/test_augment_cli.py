@@ -87,6 +87,7 @@ def test_replay_notices_an_edited_folder(
         (["augment", "run", "--data", "{shop}", "--out", "{shop}/x", "--policy", "huge"], 2, "Presets"),
         (["augment", "run", "--data", "{shop}/none", "--out", "{shop}/x"], 2, "none"),
         (["augment", "run"], 2, "--data"),
+        (["augment", "run", "--data", "{shop}", "--out", "{shop}/items.parquet"], 2, "not a folder"),
     ],
 )
 def test_bad_usage_is_one_line(
