@@ -74,9 +74,13 @@ def grain_seconds(interactions: pd.DataFrame, grain: str) -> int:
     kept = positives(interactions)
     codes, _ = _codes(kept["user_id"])
     stamps = kept["timestamp"].to_numpy(np.int64)
+    if not len(stamps):
+        return GRAINS["second"]
     for seconds in GRAINS.values():
-        pairs = np.unique(np.stack([codes, stamps // seconds]), axis=1)[0] if len(codes) else codes
-        if not len(pairs) or np.bincount(pairs).max() <= MOST_MOMENTS:
+        floored = stamps // seconds - stamps.min() // seconds
+        stride = int(floored.max()) + 1
+        users = np.unique(codes * stride + floored) // stride
+        if np.bincount(users).max() <= MOST_MOMENTS:
             return seconds
     return DAY
 
