@@ -35,7 +35,7 @@ class DataConfig(Section):
     max_text_chars: int = Field(2000, ge=16)
     """Item text is cut here, after cleaning (the report counts it)."""
     future_tolerance_days: float = Field(1.0, ge=0)
-    """Events later than now plus this have a wrong clock: up to one in a hundred is set aside, more are refused."""
+    """Events later than now plus this have a wrong clock: one in a hundred is set aside, more are refused."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What happens to events identical in every column: a replayed log, or two lines of one basket."""
 

@@ -16,6 +16,7 @@ KNOWN_SETS = {
     "online_retail", "online-retail", "amazon_beauty", "beauty_2014", "steam_reviews", "completejourney",
     "movielens", "ml-100k", "ml-latest", "ml-1m",
 }  # fmt: skip
+FETCHING = {"recsys/data/adapters.py", "recsys/data/adapter_tables.py", "recsys/cli/data.py"}
 
 
 def modules() -> list[Path]:
@@ -64,11 +65,11 @@ def test_the_ground_floor_is_numpy_alone() -> None:
 
 
 def test_no_dataset_is_known_by_its_name() -> None:
-    """Names of public sets stand in the adapters that fetch them, and in docs; nowhere else."""
+    """Names of public sets stand in the adapters, in the command that fetches them, and in docs; nowhere else."""
     names = KNOWN_SETS | ({path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set())
     found = []
     for file in modules():
-        if file.name == "adapters.py" or "adapters" in file.parts:
+        if str(file.relative_to(ROOT)) in FETCHING:
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         words = {
