@@ -78,6 +78,7 @@ def finetune_encoder(
     *,
     validation: Contexts,
     refit: Refit | None = None,
+    stage: str = "select",
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> FinetuneResult:
@@ -97,6 +98,7 @@ def finetune_encoder(
         validation: Held-out original rows.
         refit: Fits the towers over new text vectors exactly as `towers_fit` was fitted over the old ones;
             None fits them on `contexts` alone, without augmentation.
+        stage: The stage of `towers_fit`: a refit here makes the same draws.
         progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
     """
@@ -110,7 +112,7 @@ def finetune_encoder(
     if refit is None:
         after_fit = fit_towers(
             contexts, vectors, towers_fit.item_counts, config, folder / "refit",
-            epochs=max(towers_fit.epochs, 1), stage="finetune-refit", progress=progress,
+            epochs=max(towers_fit.epochs, 1), stage=stage, progress=progress,
         )  # fmt: skip
     else:
         after_fit = refit(vectors, tuning.encoder, new_whitening)

@@ -27,13 +27,24 @@ def judge(towers: TowersFit, validation: Contexts, config: Config) -> dict[str, 
 
 
 def keep(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> tuple[bool, str]:
-    """Whether fine-tuning stays, and why: neither warm nor cold items may lose ndcg@10 on validation."""
-    lost = [
-        f"{name} items lose ({before[name]['ndcg@10']:.5f} to {after[name]['ndcg@10']:.5f})"
+    """Whether fine-tuning stays, and why: neither warm nor cold items may lose on validation.
+
+    A segment loses when the mean of its relative changes in ndcg@10 and recall@20 is below zero: the towers
+    retrieve for a ranker, so the depth of the list counts as much as its head. A segment without a
+    validation target neither wins nor loses.
+    """
+    changes = {
+        name: np.mean([_relative(before[name][f], after[name][f]) for f in ("ndcg@10", "recall@20")])
         for name in ("warm", "cold")
-        if after[name]["ndcg@10"] < before[name]["ndcg@10"]
-    ]
-    return (False, " and ".join(lost)) if lost else (True, "neither warm nor cold items lose")
+    }
+    lost = [f"{name} items lose ({change:+.2%})" for name, change in changes.items() if change < 0]
+    if lost:
+        return False, " and ".join(lost)
+    return True, ", ".join(f"{name} items {change:+.2%}" for name, change in changes.items())
+
+
+def _relative(before: float, after: float) -> float:
+    return (after - before) / before if before else float(after > 0)
 
 
 def weights_moved(before: TextEncoder, after: TextEncoder) -> dict[str, float]:

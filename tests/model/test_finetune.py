@@ -143,15 +143,24 @@ def test_drift_is_held_back(world, config, tmp_path):
     assert moved(100.0) < 0.8 * moved(0.0)
 
 
-def figures(warm, cold):
-    return {name: {"ndcg@10": value} for name, value in (("all", warm), ("warm", warm), ("cold", cold))}
+def figures(warm, cold, recall=0.2):
+    return {
+        name: {"ndcg@10": value, "recall@20": recall}
+        for name, value in (("all", warm), ("warm", warm), ("cold", cold))
+    }
 
 
 def test_the_gate_keeps_only_what_harms_neither():
-    assert keep(figures(0.1, 0.1), figures(0.1, 0.2))[0]
-    assert not keep(figures(0.1, 0.1), figures(0.2, 0.09))[0]
-    assert not keep(figures(0.1, 0.1), figures(0.09, 0.2))[0]
-    assert "cold items lose" in keep(figures(0.1, 0.1), figures(0.2, 0.09))[1]
+    before = figures(0.1, 0.1)
+    assert keep(before, before)[0]
+    assert keep(before, figures(0.1, 0.2))[0]
+    assert not keep(before, figures(0.2, 0.09))[0]
+    assert not keep(before, figures(0.09, 0.2))[0]
+    assert "cold items lose" in keep(before, figures(0.2, 0.09))[1]
+    assert keep(before, figures(0.099, 0.1, recall=0.21))[0]  # -1 % and +5 %
+    assert not keep(before, figures(0.09, 0.1, recall=0.21))[0]
+    nothing_cold = figures(0.1, 0.0, recall=0.0)
+    assert keep(nothing_cold, nothing_cold)[0]
 
 
 def test_unchanged_weights_have_not_moved(world):
