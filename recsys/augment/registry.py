@@ -11,6 +11,7 @@ from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
 from recsys.augment.op import Op
 from recsys.augment.text import AttributeBackfill, ClauseShuffle, WordDropout, WordSwap
+from recsys.augment.words import Synonym, Typo
 from recsys.errors import ConfigError
 
 COMPOSITES: dict[str, type[Op[Any]]] = {op.name: op for op in (Compose, OneOf, SomeOf)}
@@ -25,6 +26,8 @@ OPS: dict[str, type[Op[Any]]] = {
         ItemDropout,
         Reorder,
         Substitute,
+        Synonym,
+        Typo,
         WordDropout,
         WordSwap,
     )

@@ -74,6 +74,22 @@ def inserted_share(op: Any, before: HistoryExample, after: HistoryExample) -> bo
     )
 
 
+def replaced_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """As many words, at most the highest rate (or one) replaced."""
+    old, new = Protection().tokenise(before.text).words, Protection().tokenise(after.text).words
+    if Protection().tokenise(before.text).language == "zh":
+        return "半袖" in after.text
+    changed = sum(a != b for a, b in zip(old, new, strict=True))
+    return 0 < changed <= max(op.rate_range[1] * len(old) + 0.5, 1)
+
+
+def mistyped_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """As many words, each changed one within one letter of its length."""
+    pairs = list(zip(before.text.split(), after.text.split(), strict=True))
+    changed = [(a, b) for a, b in pairs if a != b]
+    return 0 < len(changed) <= op.count_range[1] and all(abs(len(a) - len(b)) <= 1 for a, b in changed)
+
+
 def appended(op: Any, before: TextExample, after: TextExample) -> bool:
     """The original is a prefix, and the addition is bounded."""
     start = " ".join(before.text.split())
@@ -89,6 +105,8 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
     "reorder": ({"window_seconds": 10**6}, same_events),
     "substitute": ({"rate_range": (0.2, 0.6)}, replaced_share),
+    "synonym": ({"groups": [["soft", "gentle"], ["shirt", "tee"], ["短袖", "半袖"]]}, replaced_words),
+    "typo": ({"count_range": (1, 2)}, mistyped_words),
     "word_dropout": ({"rate_range": (0.1, 0.4)}, lost_words),
     "word_swap": ({"count_range": (1, 3)}, same_words),
 }
