@@ -22,6 +22,7 @@ from recsys.data.report import Notes
 _EXACT = float(1 << 53)
 _LIKE_MISSING = frozenset({"nan", "NaN", "None", "<NA>", "null", "NULL", "NaT"})
 _SCIENTIFIC = re.compile(r"\d(\.\d+)?[eE]\+\d{2,}")
+_ODD_ID = r"(?i)^[\s\p{Z}]*$|^[\s\p{Z}]|[\s\p{Z}]$|^(nan|none|<na>|null|nat)$|\de\+\d"
 _WHOLE_FLOAT = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -98,16 +99,22 @@ def id_column(column: pa.ChunkedArray, name: str, notes: Notes) -> Coded:
     else:
         shown = _first(column)
         raise notes.refuse("column_type", name, len(column), shown, kind=str(kind), wanted="text")
-    empty = np.fromiter((not value.strip() for value in coded.texts), bool, len(coded.texts))
-    if empty.any():
+    odd = pc.match_substring_regex(pa.array(coded.texts, pa.large_string()), _ODD_ID)
+    suspects = set(coded.texts[odd.to_numpy(zero_copy_only=False).astype(bool)])
+    if not suspects:
+        return coded
+    blank = {value for value in suspects if not value.strip()}
+    if blank:
+        empty = np.fromiter((value in blank for value in coded.texts), bool, len(coded.texts))
         codes = np.where(np.append(empty, True)[coded.codes], -1, coded.codes).astype(np.int32)
         coded = Coded(codes, coded.texts)
-    for code, wanted in (
-        ("id_padded", lambda value: value != value.strip()),
-        ("id_like_missing", lambda value: value in _LIKE_MISSING),
-        ("id_rounded", lambda value: _SCIENTIFIC.fullmatch(value) is not None),
+    for code, kind_of in (
+        ("id_padded", {value for value in suspects if value != value.strip()}),
+        ("id_like_missing", suspects & _LIKE_MISSING),
+        ("id_rounded", {value for value in suspects if _SCIENTIFIC.fullmatch(value)}),
     ):
-        notes.add(code, name, *coded.count(wanted))
+        if kind_of:
+            notes.add(code, name, *coded.count(kind_of.__contains__))
     return coded
 
 
