@@ -1,4 +1,4 @@
-"""Text ops that replace words: synonyms from the user's own lexicon, and typing errors for training on queries."""
+"""Text ops that replace words: synonyms from the user's own lexicon, and typing errors."""
 
 from __future__ import annotations
 
