@@ -65,7 +65,7 @@ def test_the_ground_floor_is_numpy_alone() -> None:
 
 
 def test_no_dataset_is_known_by_its_name() -> None:
-    """Names of public sets stand in the adapters, in the command that fetches them, and in docs; nowhere else."""
+    """Names of public sets stand where they are fetched, and in docs; nowhere else."""
     names = KNOWN_SETS | ({path.name for path in SHARED.iterdir()} if SHARED.is_dir() else set())
     found = []
     for file in modules():
