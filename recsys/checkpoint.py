@@ -103,9 +103,15 @@ def _feed(digest: Any, part: object) -> None:
 @contextlib.contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """Within it torch takes only algorithms that repeat bit for bit (on CPU; CUDA promises less)."""
-    before = torch.are_deterministic_algorithms_enabled()
+    before, filled = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
+    )
     torch.use_deterministic_algorithms(device.type == "cpu" or before)
+    # Filling every new tensor guards against reading memory nobody wrote, at a fifth of the time of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.utils.deterministic.fill_uninitialized_memory = filled

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, replacing, write_array
 from recsys.config import Config
-from recsys.contexts import Contexts, Vocabulary
-from recsys.data.behaviour import positives
-from recsys.data.features import write_snapshot
+from recsys.contexts import Vocabulary
+from recsys.data.behaviour import write_snapshot
 from recsys.data.interactions import Dataset
+from recsys.data.log import positives
 from recsys.data.split import events_before, held_out_targets
 from recsys.index import build_index, load_index, write_index
 from recsys.loading import (
@@ -137,16 +137,3 @@ def held_out_queries(
     ]
     return queries, [answers[user] for user in users]
 
-
-def validation_contexts(shop: Shop, folder_contexts: Contexts, start: int, end: int) -> Contexts:
-    """One held-out row per user known before `start`: history as of `start`, targets in [start, end).
-
-    Args:
-        shop: The data.
-        folder_contexts: All contexts, whose rows from `start` on hold the targets.
-        start: The cut, Unix seconds.
-        end: Where the targets end.
-    """
-    from recsys.data.features import held_out_contexts
-
-    return held_out_contexts(shop.dataset, shop.vocabulary, shop.config, start, end)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recsys.artifacts import write_atomically
+from recsys.artifacts import Manifest, write_atomically
+from recsys.config import Config
 from recsys.data.split import held_out_targets
 from recsys.evaluate.answers import answer_sheet, training_histories
-from recsys.evaluate.evaluate import TASKS, Evaluation, compare, evaluate_lists
+from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, compare, evaluate_lists
 from recsys.evaluate.measure import measure_baselines
+from recsys.evaluate.report import ReportContent, write_report
 from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
-from recsys.runs import OpenRun
 from recsys.types import Floats, Query, Rows
 
 K = 50
@@ -25,46 +27,76 @@ SYSTEM = "recsys"
 HEADLINE = "ndcg@10"
 
 
-def measure_report(
-    run: OpenRun, recommender: Recommender, folder: Path, shop: Shop, cut: int, raw: Floats
-) -> dict[str, Any]:
-    """Measure the fit in `folder`, made from the events before `cut`, on what came after.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run is worth on the newest slice of its data."""
 
-    Writes `metrics.json` into the run.
+    num_users: int
+    cut: int
+    """Unix seconds: everything that was measured knew only what came before."""
+    evaluations: list[Evaluation]
+    """By task, the run first, then the baselines."""
+    comparisons: list[Comparison]
+    """By task, the run against the best baseline."""
+
+    def headline(self) -> dict[str, float]:
+        """The run's main figure by task."""
+        ours = [one for one in self.evaluations if one.name == SYSTEM]
+        return {f"{one.task} {HEADLINE}": round(one[HEADLINE].mean, 5) for one in ours}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for metrics.json and the manifest."""
+        return {
+            "users": self.num_users,
+            "cut": self.cut,
+            "headline": self.headline(),
+            "evaluations": [one.to_dict() for one in self.evaluations],
+            "comparisons": [one.to_dict() for one in self.comparisons],
+        }
+
+
+def measure_report(recommender: Recommender, folder: Path, shop: Shop, cut: int, raw: Floats) -> Measured:
+    """Measure a fit, made from the events before `cut`, on what came after.
 
     Args:
-        run: Whose report it is.
         recommender: Loaded from the folder.
         folder: The fit.
         shop: The data.
         cut: Unix seconds.
         raw: (n, hidden) vectors of the un-tuned encoder, for the text baselines.
     """
-    answers = shop.answers(cut, shop.end)
+    answers, seed = shop.answers(cut, shop.end), shop.config.run.seed
     history = shop.events(cut)
     truth = held_out_targets(shop.dataset.interactions, cut, shop.end)
     sheet = answer_sheet(history, truth, shop.vocabulary.item_ids, sorted(answers))
     train = training_histories(history, shop.vocabulary.item_ids)
-    baselines = measure_baselines(sheet, train, vectors=raw, seed=shop.config.run.seed)
-    tasks: dict[str, Any] = {}
+    baselines = measure_baselines(sheet, train, vectors=raw, seed=seed)
     evaluations: list[Evaluation] = []
+    comparisons: list[Comparison] = []
     for task in TASKS:
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
         lists = ranked_rows(recommender, queries, K)
-        ours = evaluate_lists(
-            lists, sheet, task, name=SYSTEM, vectors=recommender.shelf.item_vectors, seed=shop.config.run.seed
-        )
-        best = max(baselines[task], key=lambda e: e[HEADLINE].mean)
-        tasks[task] = {
-            "system": ours.to_dict(),
-            "baselines": [evaluation.to_dict() for evaluation in baselines[task]],
-            "versus_best": compare(ours, best).to_dict(),
-        }
+        vectors = recommender.shelf.item_vectors
+        ours = evaluate_lists(lists, sheet, task, name=SYSTEM, vectors=vectors, seed=seed)
+        best = max(baselines[task], key=lambda one: one[HEADLINE].mean)
         evaluations += [ours, *baselines[task]]
-    headline = {f"{task} {HEADLINE}": tasks[task]["system"]["metrics"][HEADLINE]["mean"] for task in TASKS}
-    metrics = {"users": len(sheet), "cut": cut, "headline": headline, "tasks": tasks}
-    write_atomically(run.folder / "metrics.json", json.dumps(metrics, indent=1))
-    return metrics
+        comparisons.append(compare(ours, best, seed=seed))
+    return Measured(len(sheet), cut, evaluations, comparisons)
+
+
+def write_measured(folder: Path, measured: Measured, manifest: Manifest, config: Config) -> None:
+    """Write metrics.json and report.html into the run."""
+    write_atomically(folder / "metrics.json", json.dumps(measured.to_dict(), indent=1))
+    stages = {name: facts for name, facts in manifest.stages.items() if name != "data"}
+    content = ReportContent(
+        f"Run {manifest.run_id}",
+        measured.evaluations,
+        measured.comparisons,
+        settings=config.model_dump(mode="json"),
+        stages=stages,
+        data_report=manifest.stages.get("data", {}),
+    )
+    write_report(folder / "report.html", content)
 
 
 def ranked_rows(recommender: Recommender, queries: Sequence[Query], k: int) -> Rows:

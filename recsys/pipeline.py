@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from recsys.artifacts import load_array, write_array
-from recsys.augmented import Augmented, augment_rows, augment_texts
+from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
 from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.data.catalogue import item_texts
@@ -30,7 +30,7 @@ from recsys.distributed import training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
-from recsys.measure import measure_report
+from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
@@ -44,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 FEATURES = "features"
 """Folder of the feature store beside the runs."""
+AUGMENTED = "augmented"
+"""Folder of a run with the provenance of every augmented row."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Words:
 
 def run_pipeline(
     data: Path, out: Path, config: Config, *, fresh: bool = False, progress: bool = True
-) -> Path:
+) -> tuple[Path, Measured]:
     """Make a run from a dataset and promote it.
 
     Args:
@@ -85,7 +87,7 @@ def run_pipeline(
         progress: Show progress bars on a terminal.
 
     Returns:
-        The run's folder; `out/live` points to it.
+        The run's folder, which `out/live` points to, and what the run measured.
 
     Raises:
         RecsysError: bad data or configuration, a store or a package missing.
@@ -97,16 +99,17 @@ def run_pipeline(
     shop = Shop(dataset, config)
     with run.stage("data") as figures:
         figures.update(
-            events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_dict()
+            events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_json()
         )
     prepared = _prepare(run, shop, out / FEATURES)
     words, raw = _encode(run, prepared, config, progress)
     words, epochs = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
-    metrics = _report(run, prepared, words, raw, epochs, config, progress)
+    measured = _report(run, prepared, words, raw, epochs, config, progress)
     files = _final(run, prepared, words, epochs, config, progress)
-    run.finish(files, metrics)
-    return run.folder
+    write_measured(run.folder, measured, run.manifest, config)
+    run.finish(files, measured.to_dict())
+    return run.folder, measured
 
 
 def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> Prepared:
@@ -145,13 +148,20 @@ def _encode(run: OpenRun, prepared: Prepared, config: Config, progress: bool) ->
             raw = encoder.encode(prepared.texts, progress="item texts" if progress else None)
             write_array(cache, raw)
         whitening = Whitening.fit(raw, config.model.dim)
-        changed = augment_texts(prepared.shop.dataset.items, prepared.texts, config)
+        changed = _changed_texts(run, prepared, config)
         figures.update(texts=len(set(prepared.texts)), dim=whitening.projection.shape[1], device=str(device))
         figures["augmented_texts"] = changed.counts
         words = Words(
             encoder, whitening, whitening.apply(raw), _variants(encoder, whitening, changed.texts, len(raw))
         )
     return words, raw
+
+
+def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
+    provenance = run.folder / AUGMENTED / "texts.parquet"
+    return augment_texts(
+        prepared.shop.dataset.items, prepared.texts, prepared.cut_validation, config, provenance
+    )
 
 
 def _variants(encoder: TextEncoder, whitening: Whitening, texts: dict[int, str], size: int) -> Floats | None:
@@ -173,11 +183,12 @@ def _towers(
     *,
     epochs: int | None,
     progress: bool,
-) -> tuple[TowersFit, Augmented]:
+) -> tuple[TowersFit, AugmentedRows]:
     """Fit the towers on the contexts before a cut, augmented as configured."""
     shop = prepared.shop
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
-    augmented = augment_rows(fit, shop, cut, config)
+    provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
+    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance)
     towers = fit_towers(
         augmented.contexts,
         words.vectors,
@@ -205,25 +216,44 @@ def _select(
         figures.update(towers.report(), augmented_rows=augmented.counts)
     if config.finetune.enabled:
         with run.stage("finetune") as figures:
-            result = finetune_encoder(
-                words.encoder,
-                prepared.texts,
-                contexts_before(prepared.contexts, cut, prepared.grain),
-                towers,
-                words.whitening,
-                config,
-                run.folder / "training" / "finetune",
-                validation=prepared.validation,
-                progress=progress,
-            )
-            figures.update(result.report)
-            if result.kept:
-                changed = augment_texts(prepared.shop.dataset.items, prepared.texts, config)
-                variants = _variants(result.encoder, result.whitening, changed.texts, len(prepared.texts))
-                words = Words(result.encoder, result.whitening, result.text_vectors, variants)
-                towers = result.towers
+            tuned, figures_of_it = _finetune(run, prepared, words, towers, config, progress)
+            figures.update(figures_of_it)
+            if tuned is not None:
+                words, towers = tuned
     _write(run.work / "select", prepared.shop, cut, towers)
     return words, towers.epochs
+
+
+def _finetune(
+    run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config, progress: bool
+) -> tuple[tuple[Words, TowersFit] | None, dict[str, Any]]:
+    """The fine-tuned text side with its towers, or None where the gate refused it; and what was measured."""
+    cut = prepared.cut_validation
+    changed = _changed_texts(run, prepared, config).texts
+
+    def side(encoder: TextEncoder, whitening: Whitening, vectors: Floats) -> Words:
+        return Words(encoder, whitening, vectors, _variants(encoder, whitening, changed, len(vectors)))
+
+    def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
+        tuned = side(encoder, whitening, vectors)
+        epochs = max(towers.epochs, 1)
+        return _towers(run, prepared, tuned, config, "refit", cut, epochs=epochs, progress=progress)[0]
+
+    result = finetune_encoder(
+        words.encoder,
+        prepared.texts,
+        contexts_before(prepared.contexts, cut, prepared.grain),
+        towers,
+        words.whitening,
+        config,
+        run.folder / "training" / "finetune",
+        validation=prepared.validation,
+        refit=refit,
+        progress=progress,
+    )
+    if not result.kept:
+        return None, result.report
+    return (side(result.encoder, result.whitening, result.text_vectors), result.towers), result.report
 
 
 def _write(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
@@ -246,15 +276,15 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
 
 def _report(
     run: OpenRun, prepared: Prepared, words: Words, raw: Floats, epochs: int, config: Config, progress: bool
-) -> dict[str, Any]:
+) -> Measured:
     cut, folder = prepared.cut_report, run.work / "report"
     with run.stage("report") as figures:
         towers, _ = _towers(run, prepared, words, config, "report", cut, epochs=epochs, progress=progress)
         _write(folder, prepared.shop, cut, towers)
         recommender = load_fit(folder, config, run.folder / "ranker.onnx")
-        metrics = measure_report(run, recommender, folder, prepared.shop, cut, raw)
-        figures.update(metrics["headline"])
-    return metrics
+        measured = measure_report(recommender, folder, prepared.shop, cut, raw)
+        figures.update(measured.headline())
+    return measured
 
 
 def _final(

@@ -124,6 +124,6 @@ def _parity(model: Ranker, scorer: OnnxScorer, lists: RankingLists, num_lists: i
             ours = model(torch.from_numpy(features)).numpy()
         theirs = scorer.score(features)
         worst = max(worst, float(np.abs(ours - theirs).max()))
-        top = [np.argsort(-scores, kind="stable")[:10] for scores in (ours, theirs)]
-        same.append(np.array_equal(*top) or np.allclose(ours[top[0]], ours[top[1]], atol=1e-5))
+        mine, other = (np.argsort(-scores, kind="stable")[:10] for scores in (ours, theirs))
+        same.append(np.array_equal(mine, other) or np.allclose(ours[mine], ours[other], atol=1e-5))
     return {"max_difference": round(worst, 8), "same_top_10": float(np.mean(same))}

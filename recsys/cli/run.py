@@ -26,11 +26,14 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     Started again after a kill with the same data and settings, it goes on with the unfinished run.
     """
     effective = load_config(config, settings)
-    from recsys.evaluate.show import show_run
+    from recsys.cli.evaluate import show_results
+    from recsys.evaluate.evaluate import TASKS
     from recsys.pipeline import run_pipeline  # torch takes seconds to import
 
-    run = run_pipeline(data, out, effective, fresh=fresh, progress=sys.stderr.isatty())
-    show_run(run)
+    run, measured = run_pipeline(data, out, effective, fresh=fresh, progress=sys.stderr.isatty())
+    for task in TASKS:
+        ours = [one for one in measured.evaluations if one.task == task]
+        show_results(ours, [one for one in measured.comparisons if one.task == task])
     click.echo(f"run:    {run}")
     click.echo(f"report: {run / 'report.html'}")
     click.echo(f"next:   recsys recommend --run {out} --users users.parquet --k 20 --out recs.parquet")

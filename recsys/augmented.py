@@ -1,0 +1,82 @@
+"""Augmentation as the pipeline asks for it: rows for one fit, variants of the catalogue's texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recsys.artifacts import replacing
+from recsys.augment.expand import expand_contexts, expand_texts
+from recsys.augment.fuse import Fusion
+from recsys.augment.policy import load_policy
+from recsys.config import Config
+from recsys.contexts import Contexts, Vocabulary
+
+
+@dataclass(frozen=True)
+class AugmentedRows:
+    """Training contexts, their augmented children behind them, and who trains when."""
+
+    contexts: Contexts
+    fusion: Fusion | None
+    """None where nothing was augmented: every row trains in every epoch."""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def augment_rows(
+    contexts: Contexts, vocabulary: Vocabulary, moment: int, config: Config, provenance: Path
+) -> AugmentedRows:
+    """Augment the contexts of one fit as configured; off is the identity.
+
+    Args:
+        contexts: Originals of role `fit`.
+        vocabulary: The catalogue of their rows.
+        moment: Unix seconds to note as the time of making: the fit's cut, so that a rerun is the same.
+        config: Section `augment` and the seed are read.
+        provenance: Where the children's provenance is written.
+    """
+    if not config.augment.enabled:
+        return AugmentedRows(contexts, None)
+    policy, seed = load_policy(config.augment.policy), config.run.seed
+    grown = expand_contexts(
+        contexts, vocabulary, policy, seed, max_expansion=config.augment.max_expansion, created=moment
+    )
+    _write(provenance, grown.provenance)
+    if len(grown.contexts) == len(contexts):
+        return AugmentedRows(contexts, None, grown.counts)
+    fusion = Fusion(grown.contexts.parents, config.augment, seed, grown.strengths)
+    return AugmentedRows(grown.contexts, fusion, grown.counts)
+
+
+@dataclass(frozen=True)
+class TextVariants:
+    """Augmented texts by item row, one each at most."""
+
+    texts: dict[int, str]
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def augment_texts(
+    items: pd.DataFrame, texts: list[str], moment: int, config: Config, provenance: Path
+) -> TextVariants:
+    """Augmented variants of the catalogue's texts, for training alone; off gives none."""
+    if not config.augment.enabled:
+        return TextVariants({})
+    policy = load_policy(config.augment.policy)
+    grown = expand_texts(
+        items, texts, policy, config.run.seed, max_expansion=config.augment.max_expansion, created=moment
+    )
+    _write(provenance, grown.provenance)
+    children = np.flatnonzero(grown.parents >= 0).tolist()
+    variants = {int(grown.parents[child]): grown.texts[child] for child in reversed(children)}
+    return TextVariants(variants, grown.counts)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
