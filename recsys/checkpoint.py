@@ -103,15 +103,13 @@ def _feed(digest: Any, part: object) -> None:
 @contextlib.contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """Within it torch takes only algorithms that repeat bit for bit (on CPU; CUDA promises less)."""
-    before, filled = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-    )
+    before, switch = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    filled: bool = switch.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(device.type == "cpu" or before)
     # Filling every new tensor guards against reading memory nobody wrote, at a fifth of the time of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    switch.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = filled
+        switch.fill_uninitialized_memory = filled  # type: ignore[attr-defined]

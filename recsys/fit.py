@@ -136,4 +136,3 @@ def held_out_queries(
         for user, mine in zip(users, features, strict=True)
     ]
     return queries, [answers[user] for user in users]
-
