@@ -74,13 +74,13 @@ def export_towers(towers: TowersFit, folder: Path, config: Config) -> dict[str, 
         save_file({**state, "item_counts": np.ascontiguousarray(towers.item_counts)}, temporary)
     tower, length = towers.user_tower(), towers.config.history_length
     with replacing(folder / "user_tower.onnx") as temporary:
-        _write_graph(
+        write_graph(
             tower,
             _user_inputs(history_vectors),
             temporary,
             names=("history", "events", "gaps", "mask"),
             output="user",
-            axes={0: _dim("batch"), 1: _dim("length", len(tower.lag_bias))},
+            axes={0: dynamic("batch"), 1: dynamic("length", len(tower.lag_bias))},
         )
         figures = _user_parity(tower, temporary, history_vectors, item_vectors, length, config.run.seed)
         _require_parity(figures, folder / "user_tower.onnx")
@@ -116,13 +116,13 @@ def export_text_encoder(
     with torch.inference_mode():
         ours = model(ids, mask).numpy()
     with replacing(folder / "text_encoder.onnx") as temporary:
-        _write_graph(
+        write_graph(
             model,
             (ids[:2].clone(), mask[:2].clone()),
             temporary,
             names=("input_ids", "attention_mask"),
             output="vector",
-            axes={0: _dim("batch"), 1: _dim("tokens", encoder.max_tokens)},
+            axes={0: dynamic("batch"), 1: dynamic("tokens", encoder.max_tokens)},
         )
         theirs = OnnxTextEncoder(
             temporary, tokenizer / "tokenizer.json", encoder.max_tokens, config.run.threads
@@ -132,7 +132,7 @@ def export_text_encoder(
     return figures
 
 
-def _write_graph(
+def write_graph(
     module: nn.Module,
     inputs: tuple[Tensor, ...],
     path: Path,
@@ -141,8 +141,21 @@ def _write_graph(
     output: str,
     axes: dict[int, Any],
 ) -> None:
+    """Export a module to one ONNX file with dynamic axes; parity is the caller's to prove.
+
+    Args:
+        module: In evaluation mode.
+        inputs: An example of each input; sizes of 1 would be taken for constants.
+        path: Where to write.
+        names: Of the inputs.
+        output: Name of the output.
+        axes: Dynamic axes, the same for every input.
+    """
+    # The exporter names every optional package it lacks.
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that two axes share one name, which is meant
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
         program = torch.onnx.export(
             module,
             inputs,
@@ -158,7 +171,8 @@ def _write_graph(
     program.save(str(path), external_data=False)
 
 
-def _dim(name: str, most: int | None = None) -> Any:
+def dynamic(name: str, most: int | None = None) -> Any:
+    """A dynamic axis of size 1 to `most`."""
     return torch.export.Dim(name, min=1, max=most) if most else torch.export.Dim(name, min=1)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recsys.artifacts import replacing
 from recsys.config import RankConfig
 from recsys.errors import ArtifactError
-from recsys.export import OPSET
+from recsys.export import dynamic, write_graph
 from recsys.model.ranker import Ranker, RankingLists, fit_ranker
 from recsys.randomness import generator
 from recsys.rank_features import RANK_FEATURES
@@ -92,21 +92,10 @@ def train_ranker(
 def export_ranker(model: Ranker, lists: RankingLists, path: Path) -> dict[str, float]:
     """Write the ranker's graph, after it has ranked some of the lists exactly as the model does."""
     sample = torch.from_numpy(np.ascontiguousarray(lists.features[:512]))
-    rows = torch.export.Dim("rows", min=1)
-    program = torch.onnx.export(
-        model,
-        (sample,),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["features"],
-        output_names=["score"],
-        dynamic_shapes=({0: rows},),
-        verbose=False,
-    )
-    if program is None:
-        raise ArtifactError("the ranker could not be exported")
     with replacing(path) as temporary:
-        program.save(str(temporary), external_data=False)
+        write_graph(
+            model, (sample,), temporary, names=("features",), output="score", axes={0: dynamic("rows")}
+        )
         scorer = OnnxScorer(temporary, threads=1)
         parity = _parity(model, scorer, lists)
         if parity["max_difference"] > _TOLERANCE or parity["same_top_10"] < 0.99:
