@@ -48,7 +48,7 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert "<html" in (made.run.path / "report.html").read_text().lower()
 
 
-def test_batch_evaluation_and_http_give_the_same_list(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_evaluation_and_http_give_the_same_list(made: Made) -> None:
     from serving.app import create_app
     from serving.settings import Settings
 
@@ -62,6 +62,10 @@ def test_batch_evaluation_and_http_give_the_same_list(made: Made, monkeypatch: p
     evaluated = ranked_rows(made.run.recommender, queries, k)
     settings = Settings(run=made.out / "live", features=made.out / "features", threads=1)
     with TestClient(create_app(settings)) as client:
+        deadline = time.monotonic() + 30
+        while client.get("/readyz").status_code != 200:
+            assert time.monotonic() < deadline, client.get("/readyz").text
+            time.sleep(0.05)
         for place, user in enumerate(users):
             body = {"user_id": user, "k": k, "at": made.run.moment}
             answer = client.post("/v1/recommendations", json=body).json()
