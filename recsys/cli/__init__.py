@@ -30,6 +30,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("serve", "Answer recommendation requests over HTTP."),
 }
 
+_NOISY = (
+    "faiss.loader", "feast", "httpx", "matplotlib", "onnx_ir", "onnxscript", "torch.onnx", "transformers", "urllib3",
+)  # fmt: skip
+"""Libraries whose remarks below a warning are of no use to a reader of our log."""
+
 
 class LazyGroup(click.Group):
     """Imports a command's module only when that command is asked for."""
@@ -65,16 +70,7 @@ def cli(verbose: bool) -> None:
         datefmt="%H:%M:%S",
         stream=sys.stderr,
     )
-    for noisy in (
-        "faiss.loader",
-        "matplotlib",
-        "urllib3",
-        "httpx",
-        "onnxscript",
-        "onnx_ir",
-        "torch.onnx",
-        "transformers",
-    ):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
