@@ -31,7 +31,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 _NOISY = (
-    "faiss.loader", "feast", "httpx", "matplotlib", "onnx_ir", "onnxscript", "torch.onnx", "transformers", "urllib3",
+    "faiss.loader", "feast", "httpx", "matplotlib", "onnx_ir", "onnxscript", "torch.onnx", "transformers",
+    "urllib3",
 )  # fmt: skip
 """Libraries whose remarks below a warning are of no use to a reader of our log."""
 
