@@ -33,6 +33,8 @@ from recsys.types import (
 
 POPULAR = "popular"
 """Marks places filled from the popular list."""
+_DECIMALS = 5
+"""Scores that agree so far are equal: their last bits depend on how many candidates were scored together."""
 _CELLS = 8_000_000
 """Users x items scored at once: bounds the memory of the dense sources to about 32 MB each."""
 
@@ -135,7 +137,7 @@ class Recommender:
         for i, query in enumerate(queries):
             span = slice(bounds[i], bounds[i + 1])
             fallback = self._fallback_reason(query)
-            rows, scores = ranked.candidates.rows[span], ranked.scores[span]
+            rows, scores = ranked.candidates.rows[span], ranked.scores[span].round(_DECIMALS)
             ranks = ranked.candidates.source_ranks[span]
             if fallback is not None:
                 rows, scores, ranks = rows[:0], scores[:0], ranks[:0]

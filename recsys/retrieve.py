@@ -158,14 +158,22 @@ class TrendingSource:
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:
-    """The `num` best columns of each row, best first (fewer columns: fewer come back)."""
-    num = min(num, scores.shape[1])
+    """The `num` best columns of each row, best first, equal scores by column.
+
+    Which of the equal ones make the cut must not depend on how many were asked for, or a batch would
+    answer differently from a single request: so the partition is over distinct keys of score and column.
+    """
+    width = scores.shape[1]
+    num = min(num, width)
     if num == 0:
         return np.empty((len(scores), 0), np.int64), np.empty((len(scores), 0), np.float32)
-    top = np.argpartition(scores, scores.shape[1] - num, axis=1)[:, -num:]
-    values = np.take_along_axis(scores, top, 1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    return np.take_along_axis(top, order, 1), np.take_along_axis(values, order, 1)
+    bits = (np.asarray(scores, np.float32) + np.float32(0)).view(np.int32)
+    ordered = (bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))).astype(np.int64)  # as the floats are ordered
+    keys = (ordered << 32) + np.arange(width - 1, -1, -1)
+    top = np.argpartition(keys, width - num, axis=1)[:, -num:]
+    order = np.argsort(-np.take_along_axis(keys, top, 1), axis=1)
+    rows = np.take_along_axis(top, order, 1)
+    return rows, np.take_along_axis(scores, rows, 1)
 
 
 def fit_covisitation(

@@ -73,3 +73,15 @@ def test_top_rows_equals_a_full_sort(users: int, items: int, num: int, seed: int
     wanted = np.sort(scores, axis=1)[:, ::-1][:, :num]
     np.testing.assert_array_equal(values, wanted)
     np.testing.assert_array_equal(np.take_along_axis(scores, rows, 1), wanted)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from([-1.5, -0.0, 0.0, 0.25, 2.0]), min_size=1, max_size=30), st.integers(1, 29))
+def test_a_shorter_list_of_equal_scores_begins_the_longer_one(values: list[float], num: int) -> None:
+    scores = np.array([values], np.float32)
+    longer, _ = top_rows(scores, num + 1)
+    shorter, _ = top_rows(scores, num)
+    assert shorter[0].tolist() == longer[0][: shorter.shape[1]].tolist()
+    assert (
+        shorter[0].tolist() == np.lexsort((np.arange(len(values)), -scores[0]))[: shorter.shape[1]].tolist()
+    )
