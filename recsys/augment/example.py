@@ -13,6 +13,7 @@ Item = str | int
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_NEIGHBOURS: Mapping[Item, tuple[Item, ...]] = MappingProxyType({})
+NO_SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
 class HistoryExample(NamedTuple):
@@ -37,9 +38,11 @@ class TextExample(NamedTuple):
     """Stable name of the row: the key of everything that is drawn for it."""
     text: str
     fields: Mapping[str, str] = NOTHING
-    """Attributes by name (`brand`, `category`, `tags`, `price_band`, …); read-only."""
+    """Attributes by name (`brand`, `category`, `tags`, `price_band`, `terms`, …); read-only."""
     tokens: Tokens | None = None
     """The text cut once and its protected words; ops cut it themselves where this is None."""
+    synonyms: Mapping[str, tuple[str, ...]] = NO_SYNONYMS
+    """Words that the catalogue uses alike, by word in lower case; shared by all rows and read-only."""
 
 
 Example = HistoryExample | TextExample

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.augment.constraints import Protection
+from recsys.augment.corpus import text_side
 from recsys.augment.example import NO_NEIGHBOURS, HistoryExample, Item, TextExample
-from recsys.augment.fields import item_fields
+from recsys.augment.examples import context_examples, text_examples, with_side
 from recsys.augment.grow import Grown, extend, grow, within_cap
 from recsys.augment.neighbours import covisitation_neighbours
 from recsys.augment.policy import Policy
@@ -141,6 +141,7 @@ def expand_texts(
     *,
     max_expansion: float = 1.0,
     created: int | None = None,
+    contexts: Contexts | None = None,
 ) -> ExpandedTexts:
     """Item texts with augmented ones behind them.
 
@@ -151,6 +152,10 @@ def expand_texts(
         seed: The run's seed.
         max_expansion: Augmented texts per item at most.
         created: Unix seconds to note as the time of making; the clock's when None.
+        contexts: Fit rows, for ops that read what is bought together; without them those ops read nothing.
+
+    Raises:
+        LeakageError: the contexts are held out or augmented.
     """
     if len(items) != len(texts):
         raise ValueError(f"{len(items)} items but {len(texts)} texts")
@@ -160,7 +165,11 @@ def expand_texts(
         zeros = np.zeros(len(texts), np.float32)
         return ExpandedTexts(list(texts), originals, SCHEMA.empty_table(), zeros, {}, policy_id)
     languages: Counter[str] = Counter()
-    examples = _counted(text_examples(items, texts, policy), languages)
+    originals_cut = list(text_examples(items, texts, policy))
+    needs = policy.text.needs
+    near = covisitation_neighbours(contexts, len(texts)) if needs and contexts is not None else NO_NEIGHBOURS
+    side = text_side(originals_cut, needs, near)
+    examples = _counted(with_side(originals_cut, side), languages)
     grown = grow(examples, policy.text, seed, "text", policy_id)
     grown.counts.update({f"language:{name}": count for name, count in languages.items()})
     kept = within_cap(grown, int(max_expansion * len(texts)), seed)
@@ -175,39 +184,6 @@ def expand_texts(
         dict(sorted(grown.counts.items())),
         policy_id,
     )
-
-
-def context_examples(
-    contexts: Contexts, start: int, stop: int, neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
-) -> Iterator[HistoryExample]:
-    """Contexts `start` to `stop` as examples of item rows and event codes."""
-    offsets = contexts.history_offsets[start : stop + 1].tolist()
-    targets_at = contexts.target_offsets[start : stop + 1].tolist()
-    span, target_span = slice(offsets[0], offsets[-1]), slice(targets_at[0], targets_at[-1])
-    rows = tuple(contexts.history_rows[span].tolist())
-    events = tuple(contexts.history_events[span].tolist())
-    times = tuple(contexts.history_timestamps[span].tolist())
-    targets = tuple(contexts.target_rows[target_span].tolist())
-    names = zip(contexts.user_ids[start:stop].tolist(), contexts.moments[start:stop].tolist(), strict=True)
-    base, target_base = offsets[0], targets_at[0]
-    for i, (user_id, moment) in enumerate(names):
-        low, high = offsets[i] - base, offsets[i + 1] - base
-        yield HistoryExample(
-            f"user:{user_id}@{moment}",
-            rows[low:high],
-            events[low:high],
-            times[low:high],
-            targets[targets_at[i] - target_base : targets_at[i + 1] - target_base],
-            neighbours,
-        )
-
-
-def text_examples(items: pd.DataFrame, texts: Sequence[str], policy: Policy) -> Iterator[TextExample]:
-    """Item texts as examples, cut once, with the policy's phrases and the catalogue's brands protected."""
-    fields = item_fields(items)
-    protection = Protection(policy.protect, (values.get("brand", "") for values in fields))
-    for item_id, text, values in zip(items["item_id"].tolist(), texts, fields, strict=True):
-        yield protection.prepare(TextExample(f"item:{item_id}", text, values))
 
 
 def _counted(examples: Iterable[TextExample], languages: Counter[str]) -> Iterator[TextExample]:

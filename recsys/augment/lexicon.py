@@ -38,6 +38,14 @@ NUMBER_WORDS = _words(
     "one two three four five six seven eight nine ten eleven twelve twenty thirty fifty hundred thousand"
 )
 
+COMMON = _words(
+    "the and for with from this that your you our are all its has have was will can may more most very new "
+    "use used using who what when how into over under out off per each any one also only other about "
+    "men man mens women woman womens boy boys girl girls kid kids child children baby adult adults unisex "
+    "的 了 和 与 及 在 是 有 为 适合 使用 可以 男士 女士 男 女 儿童 成人"
+)
+"""Words that say nothing of an item, or whose look-alikes in a corpus are their opposites."""
+
 ZH_COLOUR = r"[深浅亮暗纯天宝酒玫墨]?[红橙黄绿青蓝紫黑白灰粉棕褐金银](?:色)?|米色|咖啡色|透明|彩色|卡其色?"
 ZH_NEGATION = r"(?:不|无|非|没有?|免|未|勿|别|禁|零|拒绝|去除?)[\u4e00-\u9fff]{1,3}"
 ZH_QUANTITY = (

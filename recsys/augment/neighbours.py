@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from scipy import sparse
 
@@ -52,6 +54,13 @@ def covisitation_neighbours(
         for item, rows in zip(items.tolist(), np.split(right, starts[1:]), strict=False):
             nearest[item] = tuple(rows[:top].tolist())
     return nearest
+
+
+def adjacency(neighbours: Mapping[Item, tuple[Item, ...]], num_items: int) -> sparse.csr_array:
+    """(items, items) with 1 where the second is among the first's neighbours."""
+    rows = [int(item) for item, near in neighbours.items() for _ in near]
+    columns = [int(other) for near in neighbours.values() for other in near]
+    return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(num_items, num_items))
 
 
 def _user_items(contexts: Contexts, num_items: int) -> sparse.csr_array:

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from recsys.augment.backfill import AttributeBackfill, TermExpansion
 from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
+from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
 from recsys.augment.op import Op
-from recsys.augment.text import AttributeBackfill, ClauseShuffle, WordDropout, WordSwap
-from recsys.augment.words import Synonym, Typo
+from recsys.augment.text import ClauseShuffle, WordDropout, WordSwap
+from recsys.augment.words import MinedSynonym, Synonym, WordInsertion, WordnetSynonym
 from recsys.errors import ConfigError
 
 COMPOSITES: dict[str, type[Op[Any]]] = {op.name: op for op in (Compose, OneOf, SomeOf)}
@@ -20,16 +22,22 @@ OPS: dict[str, type[Op[Any]]] = {
     op.name: op
     for op in (
         AttributeBackfill,
+        ChineseNoise,
         ClauseShuffle,
         Crop,
         Insert,
         ItemDropout,
+        KeyboardNoise,
+        MinedSynonym,
         Reorder,
         Substitute,
         Synonym,
+        TermExpansion,
         Typo,
         WordDropout,
+        WordInsertion,
         WordSwap,
+        WordnetSynonym,
     )
 }
 """Every op that edits, by name: a new op is one line here and one in the conformance table."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from recsys.augment.constraints import CLAUSE_ENDS, Protection
 from recsys.augment.example import TextExample
 from recsys.augment.op import Counts, Kind, LeafOp, Plan, Rates
-from recsys.augment.tokens import ADDED, PROTECTED, Tokens, language_of
+from recsys.augment.tokens import PROTECTED, Tokens
 from recsys.randomness import Stream
 
 _SENTENCE_ENDS = tuple(mark for mark in CLAUSE_ENDS if mark not in ",:，：、")
@@ -150,67 +150,6 @@ class ClauseShuffle(TextOp):
         return rebuilt(example, tokens, words, states)
 
 
-_LABELS = {
-    "en": {"category": "category", "brand": "brand", "tags": "tags", "price_band": "price", "terms": "with"},
-    "zh": {"category": "类别", "brand": "品牌", "tags": "标签", "price_band": "价位", "terms": "搭配"},
-}
-
-
-class AttributeBackfill(TextOp):
-    """Composes what a thin or missing text lacks from category, brand, tags and price band."""
-
-    name = "attribute_backfill"
-    parameters = ("addition",)
-    languages = frozenset({"en", "zh", "none"})
-
-    min_words: int = Field(0, ge=0)
-    """Texts with fewer words are left alone; a missing text has none."""
-    max_words: int = Field(8, ge=0)
-    """Texts with more words are not thin."""
-    fields: tuple[str, ...] = ("category", "brand", "tags", "price_band")
-    """Attributes to use, if the row has them and its text does not already say them."""
-    max_added: int = Field(24, ge=1)
-    """Words that are added at most."""
-
-    def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
-        """Draw the order of the attributes and compose the addition, which the plan holds as text."""
-        tokens = tokens_of(example)
-        if len(tokens.words) > self.max_words:
-            return None
-        said = example.text.lower()
-        present = [
-            (name, value)
-            for name in self.fields
-            if (value := " ".join(example.fields.get(name, "").split())) and value.lower() not in said
-        ]
-        if not any(name != "price_band" for name, _ in present):
-            return None  # a price alone says nothing of what the item is
-        language = tokens.language
-        if language == "none":
-            language = language_of(" ".join(value for _, value in present))
-        if language not in _LABELS:
-            return None
-        labels = _LABELS[language]
-        colon, stop, joiner = ("：", "；", "") if language == "zh" else (": ", "; ", " ")
-        parts = [f"{labels.get(name, name)}{colon}{value}" for name, value in rng.shuffled(present)]
-        addition = stop.join(parts)
-        words = addition.split()[: self.max_added]
-        # A Chinese word is about two characters.
-        return (joiner.join(words) if joiner else addition[: 2 * self.max_added],)
-
-    def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
-        """Append the addition; its words are not edited again."""
-        tokens = tokens_of(example)
-        if not tokens.words:
-            added = (values[0],)
-        elif tokens.joiner:
-            added = tuple(values[0].split())
-        else:
-            added = ("。" + values[0],)
-        states = tokens.states + bytes([ADDED]) * len(added)
-        return rebuilt(example, tokens, tokens.words + added, states)
-
-
 def tokens_of(example: TextExample) -> Tokens:
     """The example's tokens, cut now if nobody has."""
     return example.tokens or _BUILT_IN.tokenise(example.text, example.fields)
@@ -220,7 +159,7 @@ def rebuilt(example: TextExample, tokens: Tokens, words: tuple[str, ...], states
     """The example with other words and their states; `tokens` are those it had."""
     joiner = tokens.joiner
     cut = Tokens(words, states, joiner, tokens.language)
-    return TextExample(example.row_id, joiner.join(words), example.fields, cut)
+    return TextExample(example.row_id, joiner.join(words), example.fields, cut, example.synonyms)
 
 
 def _plain(left: str, right: str) -> bool:

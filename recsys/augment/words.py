@@ -1,19 +1,21 @@
-"""Text ops that replace words: synonyms from the user's own lexicon, and typing errors."""
+"""Text ops that put in other words: synonyms by an expert, by the catalogue or by WordNet, and insertion."""
 
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from recsys.augment import wordnet
 from recsys.augment.constraints import EDGES
 from recsys.augment.example import TextExample
 from recsys.augment.op import Counts, Rates
 from recsys.augment.text import TextOp, rebuilt, tokens_of
+from recsys.augment.tokens import ADDED, PROTECTED
 from recsys.randomness import Stream
-
-_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 def _groups(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
@@ -23,7 +25,7 @@ def _groups(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
     return groups
 
 
-class _ReplaceWords(TextOp):
+class ReplaceWords(TextOp):
     """Shared edit: words at positions give way to others."""
 
     parameters = ("positions", "words")
@@ -37,15 +39,55 @@ class _ReplaceWords(TextOp):
         return rebuilt(example, tokens, tuple(words), tokens.states)
 
 
-class Synonym(_ReplaceWords):
+class _SwapSynonyms(ReplaceWords):
+    """Shared draw: some of the words that have a synonym give way to one."""
+
+    rate_range: Rates = (0.05, 0.2)
+    """Share of the words that is replaced, if so many have a synonym; at least one."""
+
+    @abstractmethod
+    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+        """Words for a word in lower case; none where it has none."""
+
+    def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw which of the words with synonyms are replaced, and by which."""
+        tokens = tokens_of(example)
+        found = []
+        for i in tokens.editable:
+            core = tokens.words[i].strip(EDGES)
+            if core and (others := self.synonyms(example, core.lower())):
+                found.append((i, core, others))
+        if not found:
+            return None
+        count = max(int(rng.uniform(*self.rate_range) * strength * len(tokens.words) + 0.5), 1)
+        positions, words = [], []
+        for number in rng.sample(len(found), min(count, len(found))):
+            position, core, others = found[number]
+            positions.append(position)
+            words.append(tokens.words[position].replace(core, like(rng.choice(others), core), 1))
+        return tuple(positions), tuple(words)
+
+
+class Synonym(_SwapSynonyms):
     """Replaces words by synonyms from groups that an expert of the domain lists."""
 
     name = "synonym"
 
     groups: Annotated[tuple[tuple[str, ...], ...], AfterValidator(_groups)] = ()
     """Groups of words that mean the same in this shop, such as ["sofa", "couch"]; English or Chinese."""
-    rate_range: Rates = (0.05, 0.2)
-    """Share of the words that is replaced, if so many have a synonym; at least one."""
+    lexicon: str = Field("", exclude=True)
+    """A text file with a group per line, words parted by spaces, `#` for remarks; read into `groups`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, settings: Any) -> Any:
+        # The groups themselves become the setting: the policy's id follows the file's content, and a stored
+        # policy stands alone.
+        if isinstance(settings, dict) and (path := settings.get("lexicon")):
+            groups = [list(group) for group in settings.get("groups", ())]
+            settings = {key: value for key, value in settings.items() if key != "lexicon"}
+            return {**settings, "groups": [*groups, *read_lexicon(Path(path))]}
+        return settings
 
     @functools.cached_property
     def _others(self) -> dict[str, tuple[str, ...]]:
@@ -56,80 +98,101 @@ class Synonym(_ReplaceWords):
                 others[word.lower()] = (*others.get(word.lower(), ()), *rest)
         return others
 
-    def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
-        """Draw which of the words with synonyms are replaced, and by which."""
-        tokens, others = tokens_of(example), self._others
-        found = [i for i in tokens.editable if tokens.words[i].strip(EDGES).lower() in others]
-        if not found:
-            return None
-        count = max(int(rng.uniform(*self.rate_range) * strength * len(tokens.words) + 0.5), 1)
-        positions = tuple(found[i] for i in rng.sample(len(found), min(count, len(found))))
-        words = []
-        for position in positions:
-            word = tokens.words[position]
-            core = word.strip(EDGES)
-            choice = _like(rng.choice(others[core.lower()]), core)
-            words.append(word.replace(core, choice, 1))
-        return positions, tuple(words)
+    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+        """The rest of the word's groups."""
+        return self._others.get(word, ())
 
 
-class Typo(_ReplaceWords):
-    """Mistypes letters of longer English words: exchanged, dropped, doubled, or the neighbouring key."""
+class MinedSynonym(_SwapSynonyms):
+    """Replaces words by ones that this catalogue uses alike, in text and in what is bought together."""
 
-    name = "typo"
+    name = "mined_synonym"
+    needs = frozenset({"synonyms"})
+
+    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+        """What was mined for the word, travelling with the example."""
+        return example.synonyms.get(word, ())
+
+
+class WordnetSynonym(_SwapSynonyms):
+    """Replaces English words by synonyms of their commonest meaning, where WordNet is installed."""
+
+    name = "wordnet_synonym"
     languages = frozenset({"en"})
 
-    count_range: Counts = (1, 1)
-    """How many words are mistyped; strength scales it. For queries rather than for item titles."""
-    min_letters: int = Field(5, ge=3)
-    """Shorter words stay: a typo there makes another word."""
+    folder: str = ""
+    """Folder of WordNet's `index.*` and `data.*` files; empty looks where they are usually installed."""
+
+    @functools.cached_property
+    def _wordnet(self) -> wordnet.WordNet | None:
+        return wordnet.open_wordnet(self.folder)
+
+    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+        """Single words of the first sense; none at all where WordNet is not installed."""
+        return () if self._wordnet is None else self._wordnet.synonyms(word)
+
+
+class WordInsertion(TextOp):
+    """Inserts a synonym of one of the text's words, or a word of its category, at a random place."""
+
+    name = "word_insertion"
+    parameters = ("gaps", "words")
+    needs = frozenset({"synonyms"})
+
+    count_range: Counts = (1, 2)
+    """How many words are inserted; strength scales it."""
+    words: tuple[str, ...] = ()
+    """Words to insert besides, such as harmless ones of the domain; for a placebo, random ones."""
 
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
-        """Draw the words and how each is mistyped."""
+        """Draw gaps outside of protected spans, and a word for each."""
         tokens = tokens_of(example)
-        found = [i for i in tokens.editable if _mistypable(tokens.words[i], self.min_letters)]
+        cores = [tokens.words[i].strip(EDGES).lower() for i in tokens.editable]
+        pool = [word for core in cores for word in example.synonyms.get(core, ())]
+        language = "zh" if tokens.language == "zh" else "en"
+        own = example.fields.get("category", "").replace(",", " ").split()
+        pool += [word for word in (*own, *self.words) if ("zh" if _is_chinese(word) else "en") == language]
+        pool = [word for word in pool if word.isalpha()]
+        gaps = [i for i in range(1, len(tokens.words) + 1) if _open(tokens.states, i)]
         low, high = self.count_range
-        count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(found))
-        if count < 1:
+        count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(gaps))
+        if count < 1 or not pool:
             return None
-        positions = [found[i] for i in rng.sample(len(found), count)]
-        pairs = [(i, mistyped(tokens.words[i], rng)) for i in positions]
-        changed = [(i, word) for i, word in pairs if word != tokens.words[i]]
-        return tuple(zip(*changed, strict=True)) if changed else None
+        chosen = tuple(gaps[i] for i in rng.sample(len(gaps), count))
+        return chosen, tuple(rng.choice(pool) for _ in chosen)
+
+    def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
+        """Insert each word before the word at its gap; inserted words are not edited again."""
+        tokens = tokens_of(example)
+        words, states = tokens.words, tokens.states
+        for gap, word in reversed(list(zip(*values, strict=True))):
+            words = (*words[:gap], word, *words[gap:])
+            states = states[:gap] + bytes([ADDED]) + states[gap:]
+        return rebuilt(example, tokens, words, states)
 
 
-def mistyped(word: str, rng: Stream) -> str:
-    """A word with one typing error after its first letter, as fingers make them."""
-    last = len(word.rstrip(EDGES)) - 1
-    place = 1 + rng.below(last - 1)
-    kind = rng.below(4)
-    if kind == 0:
-        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    if kind == 1:
-        return word[:place] + word[place + 1 :]
-    if kind == 2:
-        return word[: place + 1] + word[place:]
-    keys = _beside(word[place].lower())
-    return word[:place] + (_like(rng.choice(keys), word[place]) if keys else word[place]) + word[place + 1 :]
+def read_lexicon(path: Path) -> list[list[str]]:
+    """The groups of a lexicon file: one per line, words parted by white space, `#` starts a remark."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: the lexicon cannot be read ({error})") from error
+    return [words for line in lines if (words := line.partition("#")[0].split())]
 
 
-def _mistypable(word: str, min_letters: int) -> bool:
-    core = word.rstrip(EDGES)
-    return len(core) >= min_letters and core.isascii() and core.isalpha()
-
-
-@functools.cache
-def _beside(letter: str) -> tuple[str, ...]:
-    for above, row in enumerate(_ROWS):
-        place = row.find(letter)
-        if place >= 0:
-            same = row[max(place - 1, 0) : place] + row[place + 1 : place + 2]
-            below = _ROWS[above + 1][max(place - 1, 0) : place + 1] if above + 1 < len(_ROWS) else ""
-            return tuple(same + below)
-    return ()
-
-
-def _like(text: str, model: str) -> str:
-    if model.isupper():
+def like(text: str, model: str) -> str:
+    """A word in the case of another: all capitals, a capital first, or as it is."""
+    if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     return text.capitalize() if model[:1].isupper() else text
+
+
+def _open(states: bytes, gap: int) -> bool:
+    """Whether a word may go before position `gap`: never into or at the end of a protected span."""
+    left = states[gap - 1]
+    right = states[gap] if gap < len(states) else PROTECTED
+    return left != PROTECTED or (gap < len(states) and right != PROTECTED)
+
+
+def _is_chinese(word: str) -> bool:
+    return any("\u4e00" <= char <= "\u9fff" for char in word)

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recsys.augment.expand import context_examples, expand_contexts, expand_texts, text_examples
+from recsys.augment.examples import context_examples, text_examples
+from recsys.augment.expand import expand_contexts, expand_texts
 from recsys.augment.explain import explain, replay, word_diff
 from recsys.augment.neighbours import covisitation_neighbours
 from recsys.augment.policy import Policy, load_policy, policy_from_plain

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from recsys.augment.example import TextExample
+from recsys.augment.noise import Typo, mistyped
 from recsys.augment.registry import op_from_plain
-from recsys.augment.words import Synonym, Typo, mistyped
+from recsys.augment.words import Synonym
 from recsys.errors import ConfigError
 from recsys.randomness import stream
 

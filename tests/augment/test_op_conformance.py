@@ -6,6 +6,7 @@ import copy
 import json
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,10 @@ from recsys.randomness import stream
 
 FIELDS = {
     "brand": "Urban Decay", "category": "Beauty, Make-up", "tags": "vegan, gift", "price_band": "high",
+    "terms": "lipstick, brush, mascara, palette", "nearby_category": "Nails",
 }  # fmt: skip
+SYNONYMS = {"soft": ("gentle", "silky"), "shirt": ("tee",), "nice": ("pretty",), "短袖": ("半袖",)}
+WORDNET = str(Path(__file__).parent / "wordnet")
 NEIGHBOURS = {i: tuple(range(i + 1, i + 9)) for i in range(200)}
 
 
@@ -90,6 +94,34 @@ def mistyped_words(op: Any, before: TextExample, after: TextExample) -> bool:
     return 0 < len(changed) <= op.count_range[1] and all(abs(len(a) - len(b)) <= 1 for a, b in changed)
 
 
+def one_more_letter(op: Any, before: TextExample, after: TextExample) -> bool:
+    """As many words, each changed one of its length or with one letter more."""
+    pairs = list(zip(before.text.split(), after.text.split(), strict=True))
+    changed = [(a, b) for a, b in pairs if a != b]
+    return 0 < len(changed) <= op.count_range[1] and all(0 <= len(b) - len(a) <= 1 for a, b in changed)
+
+
+def other_characters(op: Any, before: TextExample, after: TextExample) -> bool:
+    """As long, one character changed per word at most."""
+    pairs = zip(" ".join(before.text.split()), after.text, strict=True)
+    return 0 < sum(a != b for a, b in pairs) <= op.count_range[1]
+
+
+def inserted_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """What was there stays in order, and a few words are added."""
+    split = list if Protection().tokenise(before.text).joiner == "" else str.split
+    old, new = split(" ".join(before.text.split())), split(after.text)
+    rest = iter(new)
+    most = op.count_range[1] * (1 if split is str.split else 4)
+    return 0 < len(new) - len(old) <= most and all(word in rest for word in old)
+
+
+def appended_terms(op: Any, before: TextExample, after: TextExample) -> bool:
+    """The original is a prefix, and a few terms follow."""
+    start = " ".join(before.text.split())
+    return after.text.startswith(start) and len(after.text[len(start) :].split()) <= op.count_range[1] * 2 + 2
+
+
 def appended(op: Any, before: TextExample, after: TextExample) -> bool:
     """The original is a prefix, and the addition is bounded."""
     start = " ".join(before.text.split())
@@ -99,16 +131,22 @@ def appended(op: Any, before: TextExample, after: TextExample) -> bool:
 # One line per op: settings that make it act, and what bounds its strength.
 CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "attribute_backfill": ({"max_words": 60}, appended),
+    "chinese_noise": ({"count_range": (1, 2)}, other_characters),
     "clause_shuffle": ({"unit": "clause"}, same_words),
     "crop": ({"keep_range": (0.3, 0.8), "part": "any"}, kept_share),
     "insert": ({"rate_range": (0.2, 0.6)}, inserted_share),
     "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
+    "keyboard_noise": ({"count_range": (1, 2)}, one_more_letter),
+    "mined_synonym": ({}, replaced_words),
     "reorder": ({"window_seconds": 10**6}, same_events),
     "substitute": ({"rate_range": (0.2, 0.6)}, replaced_share),
     "synonym": ({"groups": [["soft", "gentle"], ["shirt", "tee"], ["短袖", "半袖"]]}, replaced_words),
+    "term_expansion": ({"max_words": 60}, appended_terms),
     "typo": ({"count_range": (1, 2)}, mistyped_words),
     "word_dropout": ({"rate_range": (0.1, 0.4)}, lost_words),
+    "word_insertion": ({"words": ["pretty", "好看"]}, inserted_words),
     "word_swap": ({"count_range": (1, 3)}, same_words),
+    "wordnet_synonym": ({"folder": WORDNET}, replaced_words),
 }
 
 TEXTS = [
@@ -139,7 +177,7 @@ def history_of(length: int, row_id: str = "u@1") -> HistoryExample:
 
 
 def text_of(text: str, row_id: str = "i1") -> TextExample:
-    return TextExample(row_id, text, FIELDS)
+    return TextExample(row_id, text, FIELDS, synonyms=SYNONYMS)
 
 
 def samples(op: Op[Any]) -> list[Any]:
@@ -296,7 +334,7 @@ def test_protected_spans_survive(
     text = ("" if chinese else " ").join(words)
     protection = Protection(phrases=["dinner plate", "运动休闲"])
     example = protection.prepare(
-        TextExample("x", text, {**FIELDS, "brand": "Acme" if not chinese else "耐克"})
+        TextExample("x", text, {**FIELDS, "brand": "Acme" if not chinese else "耐克"}, synonyms=SYNONYMS)
     )
     op = op_of(name)
     plan = op.plan(example, stream(seed, "p"))
