@@ -105,6 +105,8 @@ class ModelConfig(Section):
     """Starting weight of each step back in the history; learned from there."""
     temperature: float = Field(0.07, gt=0)
     """Starting temperature of the softmax; learned from there."""
+    lift: float = Field(0.3, ge=0, le=2)
+    """How far items without training events are raised, where no validation chooses it."""
 
 
 class TrainConfig(Section):

@@ -112,7 +112,7 @@ def finetune_encoder(
     if refit is None:
         after_fit = fit_towers(
             contexts, vectors, towers_fit.item_counts, config, folder / "refit",
-            epochs=max(towers_fit.epochs, 1), stage=stage, progress=progress,
+            validation=validation, epochs=max(towers_fit.epochs, 1), stage=stage, progress=progress,
         )  # fmt: skip
     else:
         after_fit = refit(vectors, tuning.encoder, new_whitening)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -39,6 +39,7 @@ from recsys.model.batching import (
     uniform_candidates,
 )
 from recsys.model.fitted import TowersFit
+from recsys.model.gate import choose_lift
 from recsys.model.progress import Progress
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
@@ -88,6 +89,7 @@ def fit_towers(
     epochs: int | None = None,
     fusion: Fusion | None = None,
     text_variants: Floats | None = None,
+    lift: float | None = None,
     stage: str = "select",
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
@@ -105,6 +107,8 @@ def fit_towers(
         epochs: Train exactly so many epochs; None stops early on validation ndcg@10 and keeps the best.
         fusion: Chooses the rows of each epoch; None takes all.
         text_variants: (n, dim) vectors of augmented texts (zero row: none), used in training only.
+        lift: How far items without evidence are raised, chosen before; None chooses it on `validation`, and
+            takes `model.lift` where there is none.
         stage: Names the fit in logs and in the keys of its draws.
         progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
@@ -121,7 +125,7 @@ def fit_towers(
     )
     with deterministic(fit.device):
         fit.run(progress, on_step)
-    return fit.result()
+        return fit.result(lift)
 
 
 class _Fit:
@@ -301,8 +305,15 @@ class _Fit:
             examples_per_second=self.rate,
         )
 
-    def result(self) -> TowersFit:
-        return self._snapshot(self.best if self.early_stopping and self.best else self.model.state_dict())
+    def result(self, lift: float | None) -> TowersFit:
+        best = self.best if self.early_stopping and self.best else self.model.state_dict()
+        fitted = self._snapshot(best)
+        if lift is None:
+            lift = self.config.model.lift
+            if self.validation is not None and self.judged is not None and len(self.judged):
+                chosen = choose_lift(fitted, self.validation, self.judged) if self.group.writes else 0.0
+                lift = self.group.first(chosen)
+        return replace(fitted, lift=lift)
 
     def _save(self) -> None:
         if self.group.writes:

@@ -36,9 +36,15 @@ class TowersFit:
     losses: tuple[float, ...]
     """Mean training loss of each epoch that was run."""
     examples_per_second: float
+    lift: float = 0.0
+    """How far an item that stands on its text alone is raised: see `lifted`."""
 
     def item_vectors(self) -> Floats:
-        """(n, dim) what the index holds."""
+        """(n, dim) what the index holds: lengths from 1 (well known) to 1 + lift (cold)."""
+        return lifted(self.unit_item_vectors(), self.item_counts, self.lift, self.config)
+
+    def unit_item_vectors(self) -> Floats:
+        """(n, dim) item vectors before the lift."""
         return self._combined("target_residual")
 
     def history_vectors(self) -> Floats:
@@ -77,6 +83,7 @@ class TowersFit:
             "losses": [round(value, 5) for value in self.losses],
             "validation_ndcg@10": [round(value, 6) for value in self.validation],
             "temperature": round(float(np.exp(self.state["log_temperature"])), 5),
+            "lift": self.lift,
             "lag_weights": [round(float(v), 4) for v in np.exp(self.state["user.lag_bias"])],
             "contexts_per_second": round(self.examples_per_second, 1),
         }
@@ -84,3 +91,14 @@ class TowersFit:
     def _combined(self, table: str) -> Floats:
         share = gates(self.item_counts, self.config.shrinkage)
         return combined(np.asarray(self.text_vectors), self.state[table], share)
+
+
+def lifted(items: Floats, item_counts: NDArray[np.int64], lift: float, config: ModelConfig) -> Floats:
+    """Item vectors scaled by `1 + lift (1 - g)`, (n, dim).
+
+    The history's residuals carry user vectors out of the space of pure text, which lowers the similarity of
+    items that have no residual to answer with. The lift gives that back, most of it to cold items.
+    """
+    share = gates(item_counts, config.shrinkage)
+    scaled: Floats = (items * (1 + lift * (1 - share))[:, None]).astype(np.float32)
+    return scaled

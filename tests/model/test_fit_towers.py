@@ -9,8 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recsys.config import ModelConfig
 from recsys.contexts import Contexts, concatenate
 from recsys.errors import LeakageError
+from recsys.model.fitted import TowersFit
+from recsys.model.gate import LIFTS, choose_lift
+from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
 from recsys.optimise import schedule
 from recsys.train import fit_towers
@@ -61,8 +65,8 @@ def test_it_learns_what_follows_what(world, config, tmp_path):
     held_out = world[3]
     positions = validation_positions(held_out, 1000, 0)
     users = fitted.user_vectors(held_out, positions)
-    found = ranking_figures(users, fitted.item_vectors(), held_out, positions)["ndcg@10"]
-    assert found == pytest.approx(max(fitted.validation))
+    found = ranking_figures(users, fitted.unit_item_vectors(), held_out, positions)
+    assert found["ndcg@10"] == pytest.approx(max(fitted.validation))
 
 
 @pytest.mark.parametrize("negatives", ["uniform", "in_batch"])
@@ -73,7 +77,8 @@ def test_cold_items_are_never_touched(world, config, tmp_path, negatives):
     assert world[2][cold].sum() == 0
     np.testing.assert_array_equal(fitted.state["target_residual"][cold], 0)
     np.testing.assert_array_equal(fitted.state["history_residual"][cold], 0)
-    np.testing.assert_allclose(fitted.item_vectors()[cold], vectors[cold], atol=1e-6)
+    np.testing.assert_allclose(fitted.unit_item_vectors()[cold], vectors[cold], atol=1e-6)
+    np.testing.assert_allclose(fitted.item_vectors()[cold], vectors[cold] * (1 + fitted.lift), atol=1e-6)
     assert np.abs(fitted.state["target_residual"][:COLD]).max() > 0.01
 
 
@@ -157,6 +162,42 @@ def test_text_variants_enter_training_alone(world, config, tmp_path):
     mixed = fit(world, config, tmp_path / "b", epochs=2, text_variants=variants)
     assert plain.losses != mixed.losses
     np.testing.assert_array_equal(plain.text_vectors, mixed.text_vectors)
+
+
+def test_the_lift_is_the_given_the_chosen_or_the_configured(world, config, tmp_path):
+    given = fit(world, config, tmp_path / "a", epochs=1, lift=0.7)
+    assert given.lift == 0.7
+    lengths = np.linalg.norm(given.item_vectors(), axis=1)
+    np.testing.assert_allclose(lengths[-COLD:], 1.7, rtol=1e-5)
+    assert (lengths[:-COLD] < 1.7).all()
+    assert (lengths >= 1 - 1e-5).all()
+    assert fit(world, config, tmp_path / "b", epochs=1, validation=None).lift == config.model.lift
+    assert fit(world, config, tmp_path / "a", epochs=1).lift in LIFTS
+
+
+def test_the_lift_that_ranks_best_is_chosen(make, unit_vectors):
+    """Cold items 2 and 3 are wanted but deflated; only a lift of at least 0.4 brings them first."""
+    items = np.zeros((4, 4), np.float32)
+    items[[0, 1], [0, 1]] = 1.0
+    items[2, 0] = items[3, 1] = 0.75
+    shape = ModelConfig(shrinkage=0.0)
+    state = {"target_residual": items * 0, "history_residual": items * 0}
+    tower = TwoTower(np.array([5, 5, 0, 0]), 4, shape)
+    state |= {k: v.detach().numpy() for k, v in tower.state_dict().items() if k.startswith("user.")}
+    users = np.eye(4, dtype=np.float32)
+
+    class Fixed(TowersFit):
+        def unit_item_vectors(self):
+            return items
+
+        def user_vectors(self, contexts, positions=None):
+            return users[:2]
+
+    fitted = Fixed(state, items, np.array([5, 5, 0, 0]), shape, 1, (), (), 1.0)
+    wanted = make([[3], [2]], [[2], [3]], "held_out")
+    assert choose_lift(fitted, wanted, np.arange(2)) == 0.4
+    warm = make([[3], [2]], [[0], [1]], "held_out")
+    assert choose_lift(fitted, warm, np.arange(2)) == 0.0
 
 
 def test_held_out_rows_are_refused(world, config, tmp_path):
