@@ -53,6 +53,14 @@ class Group:
         """The first process's number, in every process: so that decisions agree."""
         return self.sum_number(value if self.rank == 0 else 0.0)
 
+    def text(self, value: str) -> str:
+        """The first process's text, in every process."""
+        if self.world == 1:
+            return value
+        parcel = [value]
+        dist.broadcast_object_list(parcel, src=0)
+        return parcel[0]
+
     def wait(self) -> None:
         """Until every process is here."""
         if self.world > 1:

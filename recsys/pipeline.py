@@ -5,6 +5,9 @@
 `select` is fitted on the oldest events and chooses on the next; `report` is fitted up to the newest slice
 and measured on it once; `final` is fitted on everything and served. Started again after a kill, the same
 command goes on: each long stage finds its own checkpoint.
+
+Under torchrun every process walks through the same stages. The first does all that is not fitting (data,
+features, encoding, ranker, figures, export) while the others wait, and what it made they read from the run.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from recsys.artifacts import load_array, write_array
+from recsys.artifacts import load_array, load_manifest, write_array
 from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
 from recsys.config import Config
 from recsys.contexts import Contexts
@@ -26,7 +29,7 @@ from recsys.data.contexts_from import contexts_before
 from recsys.data.features import FeatureStoreRoom
 from recsys.data.interactions import load_dataset
 from recsys.data.split import temporal_cuts
-from recsys.distributed import training_device
+from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
@@ -36,7 +39,7 @@ from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
-from recsys.runs import OpenRun, open_run
+from recsys.runs import OpenRun, join_run, open_run
 from recsys.train import fit_towers
 from recsys.types import Floats
 
@@ -46,6 +49,8 @@ FEATURES = "features"
 """Folder of the feature store beside the runs."""
 AUGMENTED = "augmented"
 """Folder of a run with the provenance of every augmented row."""
+RAW = "raw_vectors.npy"
+"""The un-tuned encoder's vectors, in a run's work folder."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,13 @@ class Words:
     """(n, dim)"""
     variants: Floats | None
     """(n, dim) of augmented texts, zero where an item has none."""
+    counts: dict[str, int]
+    """What augmentation did with the texts."""
 
 
 def run_pipeline(
     data: Path, out: Path, config: Config, *, fresh: bool = False, progress: bool = True
-) -> tuple[Path, Measured]:
+) -> tuple[Path, Measured | None]:
     """Make a run from a dataset and promote it.
 
     Args:
@@ -87,7 +94,8 @@ def run_pipeline(
         progress: Show progress bars on a terminal.
 
     Returns:
-        The run's folder, which `out/live` points to, and what the run measured.
+        The run's folder, which `out/live` points to, and what the run measured (None in a process of
+        torchrun that only fitted along).
 
     Raises:
         RecsysError: bad data or configuration, a store or a package missing.
@@ -95,24 +103,36 @@ def run_pipeline(
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     dataset = load_dataset(data, config.data)
-    run = open_run(out, config, dataset.digests, fresh=fresh)
+    group = join_group(training_device(config.run.device))
+    mine = open_run(out, config, dataset.digests, fresh=fresh) if group.writes else None
+    folder = group.text(str(mine.folder) if mine else "")
+    run = mine or join_run(Path(folder))
     shop = Shop(dataset, config)
     with run.stage("data") as figures:
         figures.update(
             events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_json()
         )
-    prepared = _prepare(run, shop, out / FEATURES)
-    words, raw = _encode(run, prepared, config, progress)
+    if run.leads:
+        _prepare(run, shop, out / FEATURES)
+    group.wait()
+    prepared = _load_prepared(run, shop)
+    if run.leads:
+        _encode_texts(run, prepared, config, progress)
+    group.wait()
+    words, raw = _words(run, prepared, config)
     words, epochs = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
     measured = _report(run, prepared, words, raw, epochs, config, progress)
     files = _final(run, prepared, words, epochs, config, progress)
-    write_measured(run.folder, measured, run.manifest, config)
-    run.finish(files, measured.to_dict())
+    if measured is not None:
+        write_measured(run.folder, measured, run.manifest, config)
+        run.finish(files, measured.to_dict())
+    group.wait()
     return run.folder, measured
 
 
-def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> Prepared:
+def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> None:
+    """Features into the store, training rows out of it, into the run."""
     config, log = shop.config, shop.dataset.interactions
     with run.stage("features") as figures:
         store = FeatureStoreRoom(store_folder)
@@ -121,40 +141,52 @@ def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> Prepared:
         store.materialize()
         weights = config.data.event_weights
         contexts = store.training_contexts(log, shop.vocabulary, config.features, weights)
-        cut_validation, cut_report = temporal_cuts(log["timestamp"].to_numpy(np.int64), config.split)
-        between = log[(log["timestamp"] >= cut_validation) & (log["timestamp"] < cut_report)]
-        validation = store.held_out_contexts(
-            between, cut_validation, shop.vocabulary, config.features, weights
-        )
+        start, end = temporal_cuts(log["timestamp"].to_numpy(np.int64), config.split)
+        between = log[(log["timestamp"] >= start) & (log["timestamp"] < end)]
+        validation = store.held_out_contexts(between, start, shop.vocabulary, config.features, weights)
+        contexts.write(run.work / "contexts")
+        validation.write(run.work / "validation")
         figures.update(
             contexts=len(contexts),
             validation_users=len(validation),
             grain_seconds=store.grain,
-            cut_validation=cut_validation,
-            cut_report=cut_report,
+            cut_validation=start,
+            cut_report=end,
         )
-    texts = item_texts(shop.dataset.items)
-    return Prepared(shop, contexts, store.grain, validation, cut_validation, cut_report, texts)
 
 
-def _encode(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> tuple[Words, Floats]:
+def _load_prepared(run: OpenRun, shop: Shop) -> Prepared:
+    said = load_manifest(run.folder).stages["features"]
+    return Prepared(
+        shop,
+        Contexts.load(run.work / "contexts"),
+        said["grain_seconds"],
+        Contexts.load(run.work / "validation"),
+        said["cut_validation"],
+        said["cut_report"],
+        item_texts(shop.dataset.items),
+    )
+
+
+def _encode_texts(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> None:
     with run.stage("encode") as figures:
-        device = training_device(config.run.device)
-        encoder = TextEncoder.load(config.encoder, device, config.train.precision)
-        cache = run.work / "raw_vectors.npy"
-        if cache.is_file():
-            raw: Floats = np.array(load_array(cache))
-        else:
-            raw = encoder.encode(prepared.texts, progress="item texts" if progress else None)
-            write_array(cache, raw)
-        whitening = Whitening.fit(raw, config.model.dim)
-        changed = _changed_texts(run, prepared, config)
-        figures.update(texts=len(set(prepared.texts)), dim=whitening.projection.shape[1], device=str(device))
-        figures["augmented_texts"] = changed.counts
-        words = Words(
-            encoder, whitening, whitening.apply(raw), _variants(encoder, whitening, changed.texts, len(raw))
-        )
-    return words, raw
+        cache = run.work / RAW
+        if not cache.is_file():
+            encoder = TextEncoder.load(
+                config.encoder, training_device(config.run.device), config.train.precision
+            )
+            write_array(cache, encoder.encode(prepared.texts, progress="item texts" if progress else None))
+            figures["device"] = str(encoder.device)
+        figures["texts"] = len(set(prepared.texts))
+
+
+def _words(run: OpenRun, prepared: Prepared, config: Config) -> tuple[Words, Floats]:
+    encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
+    raw: Floats = np.array(load_array(run.work / RAW))
+    whitening = Whitening.fit(raw, config.model.dim)
+    changed = _changed_texts(run, prepared, config)
+    variants = _variants(encoder, whitening, changed.texts, len(raw))
+    return Words(encoder, whitening, whitening.apply(raw), variants, changed.counts), raw
 
 
 def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
@@ -213,14 +245,15 @@ def _select(
         towers, augmented = _towers(
             run, prepared, words, config, "select", cut, epochs=None, progress=progress
         )
-        figures.update(towers.report(), augmented_rows=augmented.counts)
+        figures.update(towers.report(), augmented_rows=augmented.counts, augmented_texts=words.counts)
     if config.finetune.enabled:
         with run.stage("finetune") as figures:
             tuned, figures_of_it = _finetune(run, prepared, words, towers, config, progress)
             figures.update(figures_of_it)
             if tuned is not None:
                 words, towers = tuned
-    _write(run.work / "select", prepared.shop, cut, towers)
+    if run.leads:
+        _write(run.work / "select", prepared.shop, cut, towers)
     return words, towers.epochs
 
 
@@ -229,10 +262,11 @@ def _finetune(
 ) -> tuple[tuple[Words, TowersFit] | None, dict[str, Any]]:
     """The fine-tuned text side with its towers, or None where the gate refused it; and what was measured."""
     cut = prepared.cut_validation
-    changed = _changed_texts(run, prepared, config).texts
+    changed = _changed_texts(run, prepared, config)
 
     def side(encoder: TextEncoder, whitening: Whitening, vectors: Floats) -> Words:
-        return Words(encoder, whitening, vectors, _variants(encoder, whitening, changed, len(vectors)))
+        variants = _variants(encoder, whitening, changed.texts, len(vectors))
+        return Words(encoder, whitening, vectors, variants, changed.counts)
 
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
         tuned = side(encoder, whitening, vectors)
@@ -263,6 +297,8 @@ def _write(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, A
 
 def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
     path = run.folder / "ranker.onnx"
+    if not run.leads:
+        return
     with run.stage("ranker") as figures:
         if not config.rank.enabled:
             figures.update(kept=False, why="rank.enabled is false")
@@ -276,10 +312,12 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
 
 def _report(
     run: OpenRun, prepared: Prepared, words: Words, raw: Floats, epochs: int, config: Config, progress: bool
-) -> Measured:
+) -> Measured | None:
     cut, folder = prepared.cut_report, run.work / "report"
     with run.stage("report") as figures:
         towers, _ = _towers(run, prepared, words, config, "report", cut, epochs=epochs, progress=progress)
+        if not run.leads:
+            return None
         _write(folder, prepared.shop, cut, towers)
         recommender = load_fit(folder, config, run.folder / "ranker.onnx")
         measured = measure_report(recommender, folder, prepared.shop, cut, raw)
@@ -296,6 +334,8 @@ def _final(
         stage = "final" if config.run.refit else "report"
         towers, _ = _towers(run, prepared, words, config, stage, cut, epochs=epochs, progress=progress)
         figures.update(towers.report())
+    if not run.leads:
+        return []
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
         figures["text_encoder"] = export_text_encoder(

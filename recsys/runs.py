@@ -32,17 +32,23 @@ WORK = "work"
 
 
 class OpenRun:
-    """A run that is being made. `folder` is its directory, `work` holds what only the making needs."""
+    """A run that is being made. `folder` is its directory, `work` holds what only the making needs.
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
-        self.folder, self.manifest = folder, manifest
+    Of several processes that make one run, the one that leads writes; the others only fit along.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, *, leads: bool = True) -> None:
+        self.folder, self.manifest, self.leads = folder, manifest, leads
         self.work = folder / WORK
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
         """Time a stage; what it puts into the dictionary goes into the manifest beside `seconds`."""
-        logger.info("stage %s", name)
         started, figures = time.perf_counter(), dict[str, Any]()
+        if not self.leads:
+            yield figures
+            return
+        logger.info("stage %s", name)
         yield figures
         seconds = round(time.perf_counter() - started, 2)
         self.manifest.stages[name] = {"seconds": seconds, **figures}
@@ -91,6 +97,11 @@ def open_run(out: Path, config: Config, inputs: Mapping[str, str], *, fresh: boo
     write_atomically(folder / "config.toml", config.to_toml())
     write_manifest(folder, manifest)
     return OpenRun(folder, manifest)
+
+
+def join_run(folder: Path) -> OpenRun:
+    """The run that another process leads, to fit along."""
+    return OpenRun(folder, load_manifest(folder), leads=False)
 
 
 def _unfinished(out: Path, digest: str, inputs: Mapping[str, str]) -> OpenRun | None:

@@ -31,6 +31,8 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     from recsys.pipeline import run_pipeline  # torch takes seconds to import
 
     run, measured = run_pipeline(data, out, effective, fresh=fresh, progress=sys.stderr.isatty())
+    if measured is None:
+        return
     for task in TASKS:
         ours = [one for one in measured.evaluations if one.task == task]
         show_results(ours, [one for one in measured.comparisons if one.task == task])

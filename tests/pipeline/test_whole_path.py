@@ -175,3 +175,20 @@ def kill_after(command: list[str], environment: dict[str, str], out: Path, stage
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL, f"the run ended before it could be killed in {stage}"
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_run_that_one_makes(made: Made, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    options = [part for setting in made.settings for part in ("--set", setting)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
+    command = [*torchrun, "recsys", "run", "--data", str(made.data), "--out", str(out), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    run = (out / "live").resolve()
+    ours, theirs = load_manifest(made.run.path).stages, load_manifest(run).stages
+    assert theirs["select"]["epochs"] == ours["select"]["epochs"]
+    assert theirs["finetune"]["kept"] == ours["finetune"]["kept"]
+    for name in ("item_vectors.npy", "history_vectors.npy"):
+        np.testing.assert_allclose(np.load(run / name), np.load(made.run.path / name), atol=5e-3)
