@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -30,7 +29,7 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     from recsys.evaluate.evaluate import TASKS
     from recsys.pipeline import run_pipeline  # torch takes seconds to import
 
-    run, measured = run_pipeline(data, out, effective, fresh=fresh, progress=sys.stderr.isatty())
+    run, measured = run_pipeline(data, out, effective, fresh=fresh)
     if measured is None:
         return
     for task in TASKS:
