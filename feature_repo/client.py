@@ -8,6 +8,7 @@ from feast import FeatureStore
 
 SETTINGS = "feature_store.yaml"
 _DATA = "data/"
+_ROWS_PER_WRITE = 5_000  # without a bound Feast holds all rows as messages, several kilobytes each
 
 
 def settle(folder: Path) -> None:
@@ -19,8 +20,32 @@ def settle(folder: Path) -> None:
         target.write_text(text.replace(f": {_DATA}", ": "), encoding="utf-8")
 
 
-def open_store(folder: Path) -> FeatureStore:
-    """A Feast client over a settled folder; paths in its settings are relative to it."""
+def open_store(folder: Path, online: Path | None = None) -> FeatureStore:
+    """A Feast client over a settled folder; paths in its settings are relative to it.
+
+    Args:
+        folder: With a feature_store.yaml.
+        online: Another SQLite file to write to in place of the one in the settings.
+    """
     if not (folder / SETTINGS).is_file():
         raise FileNotFoundError(f"{folder / SETTINGS} is missing")
-    return FeatureStore(repo_path=str(folder.absolute()))
+    store = FeatureStore(repo_path=str(folder.absolute()))
+    if online is not None:
+        store.config.online_store.path = str(online.absolute())
+    if store.config.materialization_config.online_write_batch_size is None:
+        store.config.materialization_config.online_write_batch_size = _ROWS_PER_WRITE
+    return store
+
+
+def online_file(store: FeatureStore) -> Path | None:
+    """The SQLite file of a store, None if its online store is another."""
+    settings = store.config.online_store
+    return Path(store.repo_path) / settings.path if settings.type == "sqlite" else None
+
+
+def empty_tables(store: FeatureStore) -> None:
+    """Remove every row of every view from an online store, by Feast's own means; readers may see a gap."""
+    views = store.list_feature_views()
+    provider = store._get_provider()
+    for gone, kept in ((views, []), ([], views)):
+        provider.update_infra(store.project, gone, kept, [], [], partial=True)

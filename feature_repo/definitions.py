@@ -19,17 +19,19 @@ def define(folder: Path) -> dict[str, Any]:
     """Every Feast object over the data in `folder`, by name."""
     user, item = entities.user_entity(), entities.item_entity()
     behavior, owned = views.user_behavior(folder, user), views.user_items(folder, user)
+    state = views.user_state(folder, user)
     text, stats = views.item_text(folder, item), views.item_stats(folder, item)
     request = on_demand.request_time(behavior)
     parts: list[Any] = [
         user,
         item,
         behavior,
+        state,
         owned,
         text,
         stats,
         request,
-        services.training(behavior),
+        services.training(state),
         services.retrieval(behavior, owned),
         services.ranking(behavior, text, stats, request),
     ]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from feast import FeatureService, FeatureView, OnDemandFeatureView
 
-TRAINING = "training_v1"
+TRAINING = "training_v2"
 RETRIEVAL = "retrieval_v1"
 RANKING = "ranking_v1"
 
 _HISTORY = ["item_ids", "event_types", "timestamps"]
 
 
-def training(behavior: FeatureView) -> FeatureService:
-    """What a training row reads: the history before its moment."""
-    return FeatureService(name=TRAINING, features=[behavior[_HISTORY]])
+def training(state: FeatureView) -> FeatureService:
+    """What a training row joins: where the state of `user_behavior` lies that was known before its moment."""
+    return FeatureService(name=TRAINING, features=[state])
 
 
 def retrieval(behavior: FeatureView, owned: FeatureView) -> FeatureService:

@@ -41,6 +41,26 @@ def user_behavior(folder: Path, user: Entity) -> FeatureView:
     )
 
 
+def user_state(folder: Path, user: Entity) -> FeatureView:
+    """Where each row of `user_behavior` lies: what training joins, since lists are dear in a join.
+
+    `state_file` names a file of `user_behavior` (0: the base; else the number in a pushed file's name) and
+    `state_row` a row of it. Never online.
+    """
+    return FeatureView(
+        name="user_state",
+        entities=[user],
+        ttl=_FOREVER,
+        online=False,
+        source=file_source(folder, "user_state"),
+        schema=[
+            Field(name="user_id", dtype=String),
+            Field(name="state_file", dtype=Int64),
+            Field(name="state_row", dtype=Int64),
+        ],
+    )
+
+
 def user_items(folder: Path, user: Entity) -> FeatureView:
     """Every distinct item a user has a positive event on; the newest state only."""
     return FeatureView(

@@ -18,6 +18,8 @@ from recsys.data.log import Ints, Log, build_log, moment_ends
 from recsys.errors import LeakageError
 from recsys.types import Floats
 
+_GATHERED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -33,11 +35,14 @@ class Labels:
         return len(self.moments)
 
     def parts(self, most_pairs: int) -> Iterator[Labels]:
-        """Runs of whole users whose join makes about `most_pairs` pairs of label and feature row."""
+        """Runs of whole users whose join costs about `most_pairs`.
+
+        Each pair of a label and an earlier feature row costs one, each history gathered `_GATHERED` more.
+        """
         change = np.r_[True, self.user_ids[1:] != self.user_ids[:-1]]
         begins = np.flatnonzero(change)
         sizes = np.diff(np.r_[begins, len(self)])
-        pairs = np.cumsum(sizes * (sizes + 1) // 2)
+        pairs = np.cumsum(sizes * (sizes + 1) // 2 + sizes * _GATHERED)
         cuts = begins[np.flatnonzero(np.diff(pairs // most_pairs)) + 1]
         edges = np.r_[0, cuts, len(self)]
         for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):

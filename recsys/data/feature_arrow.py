@@ -30,6 +30,9 @@ BEHAVIOUR_SCHEMA = pa.schema(
         ("last_timestamp", pa.int64()),
     ]
 )
+STATE_SCHEMA = pa.schema(
+    [("user_id", pa.string()), *_KEYS, ("state_file", pa.int64()), ("state_row", pa.int64())]
+)
 ITEMS_OWNED_SCHEMA = pa.schema(
     [
         ("user_id", pa.string()),
@@ -66,6 +69,7 @@ ITEM_STATS_SCHEMA = pa.schema(
 )
 SCHEMAS = {
     "user_behavior": BEHAVIOUR_SCHEMA,
+    "user_state": STATE_SCHEMA,
     "user_items": ITEMS_OWNED_SCHEMA,
     "item_text": ITEM_TEXT_SCHEMA,
     "item_stats": ITEM_STATS_SCHEMA,

@@ -13,17 +13,20 @@ import json
 import os
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing, write_atomically
 from recsys.data.feature_arrow import SCHEMAS
 from recsys.data.log import CREATED
 from recsys.data.push import EVENT_KEY
+from recsys.data.states import BASE_FILE, states_in, states_of
 from recsys.errors import ArtifactError
 
 OFFLINE, EVENTS, ABOUT, BASE = "offline", "events", "features.json", "base.parquet"
@@ -60,6 +63,20 @@ class FeatureFiles:
             ) from error
         return found
 
+    def written(self) -> bool:
+        """Whether there is a note, so features."""
+        return (self.folder / ABOUT).is_file()
+
+    def number_of_keys(self, name: str, end: datetime) -> int:
+        """How many users (or items) of a view have a row at `end` or before."""
+        key = SCHEMAS[name].names[0]
+        bound = pa.scalar(end, SCHEMAS[name].field("event_timestamp").type)
+        found: list[pa.Array] = []
+        for path in self.view(name).glob("*.parquet"):
+            table = pq.read_table(path, columns=[key, "event_timestamp"])
+            found.append(pc.unique(table.filter(pc.less_equal(table["event_timestamp"], bound))[key]))
+        return len(pc.unique(pa.chunked_array(found, pa.string())))
+
     def write_about(self, about: dict[str, Any]) -> None:
         """Leave the note, last of all files."""
         write_atomically(self.folder / ABOUT, json.dumps(about, indent=1))
@@ -93,15 +110,37 @@ class FeatureFiles:
             path.unlink()
         return number
 
+    def write_behaviour(self, tables: Iterable[pa.Table]) -> int:
+        """Replace the rows of `user_behavior`, and of `user_state`, which says where they lie."""
+        number = self.write_base("user_behavior", tables)
+        self.write_base("user_state", states_in(self.view("user_behavior") / BASE))
+        return number
+
     def add_pushed(self, name: str, table: pa.Table) -> None:
-        """Put a view's pushed rows beside its base."""
-        _write_aside(self.view(name), table)
+        """Put a view's pushed rows beside its base; behaviour rows with their rows of `user_state`."""
+        number = _write_aside(self.view(name), table)
+        if name == "user_behavior":
+            _write_aside(self.view("user_state"), states_of(table, number))
+
+    def behaviour_paths(self) -> dict[int, Path]:
+        """The files of `user_behavior` by `state_file`."""
+        folder = self.view("user_behavior")
+        pushed = {int(path.stem.split("-")[1]): path for path in folder.glob("pushed-*.parquet")}
+        return {BASE_FILE: folder / BASE, **pushed}
 
     def add_events(self, events: pd.DataFrame, now: int) -> None:
         """Keep pushed events as they came."""
         value = events["value"] if "value" in events.columns else pd.Series(float("nan"), events.index)
         frame = events[EVENT_KEY].assign(value=value.astype(float), **{CREATED: now})
         _write_aside(self.folder / EVENTS, pa.Table.from_pandas(frame, _EVENT_SCHEMA, preserve_index=False))
+
+    def set_aside_events(self) -> Path | None:
+        """Move what was pushed out of the way, for it is another shop's; where to, None without any."""
+        folder = self.folder / EVENTS
+        if not folder.is_dir():
+            return None
+        aside = folder.with_name(f"{EVENTS}-aside-{time.time_ns()}")
+        return folder.rename(aside)
 
     def pushed_events(self) -> pd.DataFrame:
         """All events pushed so far, each once, with when it came."""
@@ -113,9 +152,13 @@ class FeatureFiles:
     def with_pushed(self, interactions: pd.DataFrame) -> pd.DataFrame:
         """The shop's log and the pushed events, each event once, with when it became known.
 
-        An event in both counts as known when it was pushed: serving did not see it before.
+        An event in both counts as known when it was pushed: serving did not see it before. Users whom the
+        log has not are kept for events newer than it; others of them the shop has taken out.
         """
         pushed = self.pushed_events()
+        if len(interactions):
+            newer = pushed["timestamp"] > interactions["timestamp"].max()
+            pushed = pushed[newer | pushed["user_id"].isin(interactions["user_id"].unique())]
         if not len(pushed):
             return interactions
         stamped = interactions.assign(**{CREATED: interactions["timestamp"]})
@@ -124,6 +167,9 @@ class FeatureFiles:
         return both.sort_values("timestamp", kind="stable", ignore_index=True)
 
 
-def _write_aside(folder: Path, table: pa.Table) -> None:
-    with replacing(folder / f"pushed-{time.time_ns()}-{os.getpid()}.parquet") as temporary:
+def _write_aside(folder: Path, table: pa.Table) -> int:
+    """Write a file of its own; the number in its name."""
+    number = time.time_ns()
+    with replacing(folder / f"pushed-{number}-{os.getpid()}.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
+    return number

@@ -5,19 +5,14 @@ The only module under `recsys` that imports Feast.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-import sqlite3
 import threading
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import ibis
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -25,17 +20,21 @@ import pyarrow.parquet as pq
 from feast import FeatureStore
 from feast.data_source import PushMode
 
-from feature_repo.client import open_store, settle
+from feature_repo.client import SETTINGS, empty_tables, online_file, open_store, settle
 from feature_repo.definitions import define
 from feature_repo.services import RETRIEVAL, TRAINING
 from recsys.config import FeaturesConfig
 from recsys.contexts import Contexts, Role, Vocabulary, concatenate
+from recsys.data import online_tables
 from recsys.data.behaviour import ItemFacts, behaviour_batches, owned_rows
 from recsys.data.contexts_from import Labels, contexts_of, labels_at, labels_by_moment, no_contexts
+from recsys.data.feast_calls import feast, offline
 from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
 from recsys.data.log import grain_seconds, positives
 from recsys.data.push import merged_states
+from recsys.data.same_shop import event_sketch, same_shop
+from recsys.data.states import NOWHERE, require_known, states_at
 from recsys.errors import ArtifactError, DependencyError
 from recsys.snapshot import USER_FIELDS, user_features
 from recsys.types import UserFeatures
@@ -44,9 +43,8 @@ _log = logging.getLogger(__name__)
 
 USER_VIEWS = ("user_behavior", "user_items")
 ITEM_VIEWS = ("item_text", "item_stats")
-MOST_PAIRS = 400_000
-"""Label-feature pairs per join: with `_DUCKDB`, what bounds its memory."""
-_DUCKDB = {"memory_limit": "3GB"}
+MOST_PAIRS = 2_000_000
+"""Cost of one join (see `Labels.parts`): with the limit of DuckDB, what bounds its memory."""
 _JUST_BEFORE = np.timedelta64(1, "us")
 
 
@@ -89,14 +87,18 @@ class FeatureStoreRoom:
         """Write the offline files of all views, in bounded memory; rows by view.
 
         They come from the dataset and from what was pushed meanwhile, so the next training sees what
-        serving saw.
+        serving saw. Another shop's rows (see `same_shop`) are forgotten, online too, and what was pushed to
+        it is set aside.
         """
+        sketch = event_sketch(dataset.interactions)
         with self._pushing:
+            if not self._of_shop(sketch):
+                self._forget()
             log = self.files.with_pushed(dataset.interactions)
             seconds = grain_seconds(log, config.grain)
             batches = behaviour_batches(log, dataset.items, config, seconds)
             rows = {
-                "user_behavior": self.files.write_base("user_behavior", batches),
+                "user_behavior": self.files.write_behaviour(batches),
                 "user_items": self.files.write_base("user_items", [owned_rows(log)]),
                 "item_text": self.files.write_base("item_text", [item_text_rows(dataset.items)]),
                 "item_stats": self.files.write_base("item_stats", [item_stats_rows(log, dataset.items)]),
@@ -107,6 +109,7 @@ class FeatureStoreRoom:
                     "history_length": config.history_length,
                     "newest": int(log["timestamp"].max()) if len(log) else 0,
                     "rows": rows,
+                    "fingerprint": sketch,
                 }
             )
         return rows
@@ -114,23 +117,66 @@ class FeatureStoreRoom:
     def apply(self) -> None:
         """Register entities, views and services; safe to repeat."""
         settle(self.folder)
-        with _offline("register the features"):
+        with offline("register the features"):
             self.store.apply(list(define(self.folder.absolute()).values()))
             self.store.registry.refresh(self.store.project)
-        _allow_reading_while_writing(self.folder / "online.db")
+        if (path := online_file(self.store)) is not None:
+            online_tables.allow_reading_while_writing(path)
 
     def materialize(self, as_of: int | None = None, *, items: bool = False) -> None:
         """Copy the newest state strictly before `as_of` (Unix seconds; None: all) to the online store.
+
+        In SQLite the copied views hold exactly these rows afterwards, and readers see the rows before until
+        all are there; on another store nothing is removed.
 
         Item views are copied only on request: serving reads item features from the run itself.
         """
         moment = self.files.about()["newest"] + 1 if as_of is None else as_of
         end = datetime.fromtimestamp(moment, UTC) - timedelta(microseconds=1)
         views = [*USER_VIEWS, *(ITEM_VIEWS if items else ())]
-        with _offline("materialise the features"):
-            self.store.materialize(
-                datetime(1970, 1, 1, tzinfo=UTC), end, feature_views=views, disable_event_timestamp=False
-            )
+        with self._pushing, offline("materialise the features"):
+            path = online_file(self.store)
+            if path is None:
+                _copy(self.store, end, views)
+            else:
+                self._rebuild(path, end, views)
+
+    def _rebuild(self, path: Path, end: datetime, views: Sequence[str]) -> None:
+        tables = [f"{self.store.project}_{view}" for view in views]
+        beside = online_tables.empty_beside(path, tables)
+        try:
+            _copy(open_store(self.folder, online=beside), end, views)
+            for view, table in zip(views, tables, strict=True):
+                copied = online_tables.number_of_keys(beside, table)
+                known = self.files.number_of_keys(view, end)
+                if copied != known:
+                    raise DependencyError(
+                        f"{view}: {copied:,} users or items were copied of {known:,}; the rows before stay"
+                    )
+            online_tables.exchange(path, beside, tables)
+        finally:
+            online_tables.drop(beside)
+        self.store.registry.refresh(self.store.project)
+
+    def _of_shop(self, sketch: Sequence[int]) -> bool:
+        """Whether events are of the shop whose rows lie here, or none do."""
+        if not self.files.written():
+            return True
+        return same_shop(self.files.about().get("fingerprint", [0]), sketch)
+
+    def _forget(self) -> None:
+        """Another shop's users leave the online store, and its pushes this folder's sight."""
+        aside = self.files.set_aside_events()
+        if aside is not None:
+            _log.warning("the features were another shop's; events pushed to it now lie in %s", aside)
+        if not (self.folder / SETTINGS).is_file():
+            return
+        with offline("forget another shop's users"):
+            path = online_file(self.store)
+            if path is None:
+                empty_tables(self.store)
+            elif path.is_file():
+                online_tables.clear(path)
 
     def training_contexts(
         self,
@@ -170,7 +216,7 @@ class FeatureStoreRoom:
         """What the online store has of some users now; None for who is unknown."""
         if not users:
             return []
-        with _feast("read the online store"):
+        with feast("read the online store"):
             columns = self.store.get_online_features(
                 features=self.store.get_feature_service(RETRIEVAL, allow_cache=True),
                 entity_rows={"user_id": list(users)},
@@ -197,7 +243,7 @@ class FeatureStoreRoom:
                 return 0
             length = int(self.files.about()["history_length"])
             behaviour, owned = merged_states(self.online(users), events, self._facts(), length, came)
-            with _feast("push events"):
+            with feast("push events"):
                 for view, table in zip(USER_VIEWS, (behaviour, owned), strict=True):
                     self.store.push(f"{view}_push", table.to_pandas(), to=PushMode.ONLINE)
             for view, table in zip(USER_VIEWS, (behaviour, owned), strict=True):
@@ -212,8 +258,9 @@ class FeatureStoreRoom:
     def features_as_known(
         self, users: Any, moments: np.ndarray[Any, np.dtype[np.int64]], *, honour_created: bool = True
     ) -> pa.Table:
-        """The training service's features for (user, moment) pairs, strictly before the moments, in order.
+        """Histories for (user, moment) pairs as known strictly before the moments, in order.
 
+        Feast joins where each state lies (the training service); the histories are read from there.
         `honour_created=False` would let corrections that came later into the past: for tests that show it.
         """
         asked = moments.astype("datetime64[s]").astype("datetime64[us]") - _JUST_BEFORE
@@ -224,7 +271,7 @@ class FeatureStoreRoom:
                 "place": np.arange(len(moments)),
             }
         )
-        with _offline("join features to contexts"):
+        with offline("join features to contexts"):
             job = self.store.get_historical_features(
                 entity_df=entities,
                 features=self.store.get_feature_service(TRAINING, allow_cache=True),
@@ -236,7 +283,13 @@ class FeatureStoreRoom:
             raise DependencyError(
                 f"the store's join lost or repeated rows: {joined.num_rows:,} out, {len(moments):,} in"
             )
-        return joined.take(pa.array(np.argsort(places, kind="stable")))
+        joined = joined.take(pa.array(np.argsort(places, kind="stable")))
+        files, rows = (_whole(joined[name]) for name in ("state_file", "state_row"))
+        known = states_at(self.files.behaviour_paths(), files, rows)
+        require_known(
+            known, pa.array(users, pa.string()), joined["event_timestamp"], honour_created=honour_created
+        )
+        return known.set_column(0, "user_id", joined["user_id"])
 
     def _join(self, labels: Labels, vocabulary: Vocabulary, role: Role) -> Contexts:
         parts = [
@@ -254,42 +307,12 @@ class FeatureStoreRoom:
             )
 
 
-@contextlib.contextmanager
-def _feast(doing: str) -> Iterator[None]:
-    """Feast raises its backends' errors unwrapped; ours is one kind."""
-    try:
-        yield
-    except Exception as error:
-        raise DependencyError(f"the feature store could not {doing}: {error}") from error
+def _copy(store: FeatureStore, end: datetime, views: Sequence[str]) -> None:
+    store.materialize(
+        datetime(1970, 1, 1, tzinfo=UTC), end, feature_views=list(views), disable_event_timestamp=False
+    )
 
 
-@contextlib.contextmanager
-def _offline(doing: str) -> Iterator[None]:
-    """Feast's offline side at work: its talk goes to the log, its DuckDB is bounded and closed afterwards.
-
-    An ibis backend left open complains on standard error when the interpreter ends, and Feast warns of
-    every source whose path is a pattern that it could not look at it.
-    """
-    talk = io.StringIO()
-    sources = logging.getLogger("feast.infra.offline_stores.file_source")
-    level = sources.level
-    sources.setLevel(logging.ERROR)
-    backend = ibis.duckdb.connect(**_DUCKDB)
-    ibis.set_backend(backend)
-    try:
-        with _feast(doing), warnings.catch_warnings(), contextlib.redirect_stdout(talk):
-            warnings.simplefilter("ignore")  # deprecations between Feast, ibis and DuckDB: not the user's
-            yield
-    finally:
-        ibis.options.default_backend = None
-        backend.disconnect()
-        sources.setLevel(level)
-        for line in filter(None, map(str.strip, talk.getvalue().splitlines())):
-            _log.debug(line)
-
-
-def _allow_reading_while_writing(path: Path) -> None:
-    """Let SQLite readers go on during a write; the setting stays with the file."""
-    if path.is_file():
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+def _whole(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:
+    whole: np.ndarray[Any, np.dtype[np.int64]] = column.fill_null(NOWHERE).to_numpy().astype(np.int64)
+    return whole

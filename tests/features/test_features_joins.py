@@ -194,6 +194,36 @@ def test_a_late_correction_does_not_leak(planted: FeatureStoreRoom) -> None:
     assert items_known(planted, later, honour_created=False) == ["i19"]
 
 
+def test_a_join_that_returned_the_future_would_be_refused(
+    planted: FeatureStoreRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second guard: whatever row the store names, its times are compared with what was asked."""
+    moment = START + 5 * DAY
+    asked = {"user_id": ["a"], "event_timestamp": times(np.array([moment])), "place": [0]}
+    plant(planted, "i19", event_timestamp=START + 4 * DAY, created=moment + 1)
+    pushed = max(planted.files.behaviour_paths())
+    named: dict[str, list[int]] = {}
+
+    class Job:
+        def to_arrow(self) -> pa.Table:
+            return pa.table({**asked, **named})
+
+    monkeypatch.setattr(type(planted.store), "get_historical_features", lambda *_, **__: Job())
+    named.update(state_file=[0], state_row=[4])
+    assert items_known(planted, moment) == ["i0", "i1", "i2", "i3", "i4"]
+    for file, row in ((0, 6), (pushed, 0)):
+        named.update(state_file=[file], state_row=[row])
+        with pytest.raises(DependencyError, match="1 of 1 rows are of another user or time"):
+            items_known(planted, moment)
+    assert items_known(planted, moment, honour_created=False) == ["i19"], "without the guard it would leak"
+    named.update(state_file=[0], state_row=[10])
+    with pytest.raises(DependencyError, match="has no row 10"):
+        items_known(planted, moment)
+    named.update(state_file=[7], state_row=[0])
+    with pytest.raises(DependencyError, match="file 7"):
+        items_known(planted, moment)
+
+
 def test_rows_lost_by_the_store_are_noticed(
     planted: FeatureStoreRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,7 @@ def test_a_read_is_quick(tmp_path: Path) -> None:
     assert np.median(seconds) < 0.005
 
 
-@pytest.mark.parametrize("blocked", ["absent", "installed"])
+@pytest.mark.parametrize("blocked", [pytest.param("absent", marks=pytest.mark.slow), "installed"])
 def test_serving_features_need_no_torch(blocked: str, filled: FeatureStoreRoom) -> None:
     """Where torch is absent a read works; where it is installed it is not loaded."""
     guard = "import sys\nsys.modules['torch'] = sys.modules['transformers'] = None\n"
