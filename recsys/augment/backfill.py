@@ -13,7 +13,7 @@ from pydantic import Field
 from recsys.augment.example import TextExample
 from recsys.augment.op import Counts
 from recsys.augment.text import TextOp, rebuilt, tokens_of
-from recsys.augment.tokens import ADDED, language_of
+from recsys.augment.tokens import ADDED, flat, language_of
 from recsys.randomness import Stream
 
 _LABELS = {
@@ -71,12 +71,12 @@ class AttributeBackfill(_Append):
         tokens = tokens_of(example)
         if len(tokens.words) > self.max_words:
             return None
-        said = _plain(example.text)
+        said = flat(example.text)
         present = []
         for name in self.fields:
             if value := _unsaid(example.fields.get(name, ""), said):
                 present.append((name, value))
-                said += _plain(value)
+                said += flat(value)
         if not any(name != "price_band" for name, _ in present):
             return None  # a price alone says nothing of what the item is
         language = tokens.language
@@ -110,7 +110,7 @@ class TermExpansion(_Append):
         tokens = tokens_of(example)
         if len(tokens.words) > self.max_words:
             return None
-        terms = _unsaid(example.fields.get("terms", ""), _plain(example.text)).split(SEPARATOR)
+        terms = _unsaid(example.fields.get("terms", ""), flat(example.text)).split(SEPARATOR)
         if terms == [""]:
             return None
         low, high = self.count_range
@@ -122,17 +122,12 @@ class TermExpansion(_Append):
         return (_LABELS[tokens.language]["terms"] + colon + comma.join(chosen),)
 
 
-def _plain(text: str) -> str:
-    kept = "".join(char if char.isalnum() else " " for char in text.lower())
-    return f" {' '.join(kept.split())} "
-
-
 def _unsaid(value: str, said: str) -> str:
     """The levels of a value that are not said yet; a Chinese one may stand inside a run of characters."""
     levels = [" ".join(level.split()) for level in value.split(SEPARATOR)]
     unsaid = []
     for level in levels:
-        plain = _plain(level)
+        plain = flat(level)
         if plain.strip() and (plain if level.isascii() else plain.strip()) not in said:
             unsaid.append(level)
     return SEPARATOR.join(unsaid)

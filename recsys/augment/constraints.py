@@ -7,6 +7,7 @@ refusal is a reason that is counted.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.augment import lexicon
 from recsys.augment.example import NOTHING, HistoryExample, TextExample
-from recsys.augment.tokens import ADDED, EDITABLE, PROTECTED, Tokens, cut, language_of
+from recsys.augment.tokens import ADDED, EDITABLE, PROTECTED, Tokens, cut, flat, language_of
 
 EDGES = ".,;:!?\"'()[]{}<>“”‘’。，；：！？（）【】《》、*~|"
 CLAUSE_ENDS = (".", ",", ";", ":", "!", "?", "|", "。", "，", "；", "：", "！", "？", "、")
@@ -43,6 +44,14 @@ class Protection:
         for phrase in (*self.phrases, *sorted(self._brands)):
             words = _cores(phrase.split())
             self._by_first.setdefault(words[0], []).append(words)
+
+    @functools.cached_property
+    def brands(self) -> Mapping[str, tuple[str, ...]]:
+        """The catalogue's brands in lower case without punctuation, by their first word."""
+        by_first: dict[str, list[str]] = {}
+        for brand in sorted({flat(brand).strip() for brand in self._brands} - {""}):
+            by_first.setdefault(brand.split()[0], []).append(brand)
+        return {first: tuple(brands) for first, brands in by_first.items()}
 
     def tokenise(self, text: str, fields: Mapping[str, str] = NOTHING) -> Tokens:
         """Cut a text and mark its protected words; a text in another language has no editable word."""

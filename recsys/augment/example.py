@@ -16,6 +16,19 @@ NO_NEIGHBOURS: Mapping[Item, tuple[Item, ...]] = MappingProxyType({})
 NO_SYNONYMS: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
 
+class Event(NamedTuple):
+    """One event of a history."""
+
+    item: Item
+    event_type: str | int
+    timestamp: int
+    """Unix seconds."""
+
+
+NO_EARLIER: Mapping[Item, tuple[tuple[Item, float], ...]] = MappingProxyType({})
+NOTHING_LENT: Mapping[str, tuple[Event, ...]] = MappingProxyType({})
+
+
 class HistoryExample(NamedTuple):
     """A user's history before a moment, oldest first; the three tuples have one length."""
 
@@ -29,6 +42,10 @@ class HistoryExample(NamedTuple):
     """What the row is trained to predict: never edited, and never put into the history."""
     neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
     """Correlated items, nearest first; shared by all rows and read-only."""
+    earlier: Mapping[Item, tuple[tuple[Item, float], ...]] = NO_EARLIER
+    """What came right before an item, with its probability, likeliest first; shared by all rows."""
+    lent: Mapping[str, tuple[Event, ...]] = NOTHING_LENT
+    """Events of others from before the row's moment, by who lends them: `similar`, `friends`, `elsewhere`."""
 
 
 class TextExample(NamedTuple):

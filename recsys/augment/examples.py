@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recsys.augment.constraints import Protection
 from recsys.augment.corpus import TextSide
-from recsys.augment.example import NO_NEIGHBOURS, HistoryExample, Item, TextExample
+from recsys.augment.example import NOTHING_LENT, HistoryExample, TextExample
 from recsys.augment.fields import item_fields
+from recsys.augment.gates.drift import Sample
+from recsys.augment.gates.gate import Evidence
+from recsys.augment.grow import Grown
+from recsys.augment.lending import NO_SIDE, HistorySide
 from recsys.augment.policy import Policy
 from recsys.contexts import Contexts
 
@@ -17,9 +24,10 @@ if TYPE_CHECKING:
 
 
 def context_examples(
-    contexts: Contexts, start: int, stop: int, neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
+    contexts: Contexts, start: int, stop: int, side: HistorySide = NO_SIDE
 ) -> Iterator[HistoryExample]:
     """Contexts `start` to `stop` as examples of item rows and event codes."""
+    lent = side.lent(start, stop) if side.lenders else None
     offsets = contexts.history_offsets[start : stop + 1].tolist()
     targets_at = contexts.target_offsets[start : stop + 1].tolist()
     span, target_span = slice(offsets[0], offsets[-1]), slice(targets_at[0], targets_at[-1])
@@ -37,7 +45,9 @@ def context_examples(
             events[low:high],
             times[low:high],
             targets[targets_at[i] - target_base : targets_at[i + 1] - target_base],
-            neighbours,
+            side.neighbours,
+            side.earlier,
+            NOTHING_LENT if lent is None else lent[i],
         )
 
 
@@ -59,3 +69,42 @@ def with_side(examples: Sequence[TextExample], side: TextSide) -> Iterator[TextE
     for row, example in enumerate(examples):
         fields = {**example.fields, **side.fields[row]} if row in side.fields else example.fields
         yield example._replace(fields=fields, synonyms=side.synonyms)
+
+
+def history_samples(contexts: Contexts, children: Contexts) -> tuple[Sample, Sample]:
+    """What drift watches of histories: how long they are, and how popular (log count) what they hold is."""
+    everything = (contexts.history_rows, contexts.target_rows, children.history_rows)
+    size = max((int(rows.max()) for rows in everything if len(rows)), default=0) + 1
+    counts = np.bincount(np.concatenate(everything[:2]), minlength=size)
+    return _history_sample(contexts, counts), _history_sample(children, counts)
+
+
+def _history_sample(contexts: Contexts, counts: NDArray[np.int64]) -> Sample:
+    lengths = np.diff(contexts.history_offsets).astype(np.float64)
+    popularity = np.log1p(counts.astype(np.float64))[contexts.history_rows]
+    owners = np.repeat(np.arange(len(contexts)), lengths.astype(np.int64))
+    sums = np.bincount(owners, popularity, len(contexts))
+    means = np.where(lengths > 0, sums / np.maximum(lengths, 1.0), np.nan)
+    return Sample({"length": lengths, "popularity": means})
+
+
+def text_samples(
+    items: pd.DataFrame, texts: Sequence[str], grown: Grown[TextExample], evidence: Evidence, vectors: bool
+) -> tuple[Sample, Sample]:
+    """What drift watches of texts: length in characters, price, category; vectors, where an encoder is."""
+    parents = np.array(grown.parents, np.int64)
+    size = len(texts)
+    prices = (
+        items["price"].to_numpy(np.float64, na_value=np.nan) if "price" in items else np.full(size, np.nan)
+    )
+    categories: list[Hashable] = [None] * size
+    if "category" in items:
+        categories = [value if isinstance(value, str) and value else None for value in items["category"]]
+    before = Sample({"length": np.array([len(text) for text in texts], np.float64), "price": prices})
+    before.labels["category"] = categories
+    after = before.take(parents)
+    children = [child.text for child in grown.children]
+    after.numbers["length"] = np.array([len(text) for text in children], np.float64)
+    if vectors and children and (encoded := evidence.encoded([*texts, *children])) is not None:
+        before.vectors, after.vectors = np.stack(encoded[:size]), np.stack(encoded[size:])
+    return before, after

@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.augment.op import E, Plan
-from recsys.augment.policy import Branch
 from recsys.randomness import row_streams
+
+if TYPE_CHECKING:
+    from recsys.augment.policy import Branch
 
 
 @contextlib.contextmanager
@@ -29,6 +31,9 @@ def _no_cycle_search() -> Iterator[None]:
             gc.enable()
 
 
+_COLUMNS = ("parents", "row_ids", "parent_ids", "originals", "children", "plans", "modification")
+
+
 @dataclass(slots=True)
 class Grown(Generic[E]):
     """Accepted candidates, column by column, and the counts of everything else."""
@@ -37,12 +42,24 @@ class Grown(Generic[E]):
     """Position of the original among the given examples."""
     row_ids: list[str] = field(default_factory=list)
     parent_ids: list[str] = field(default_factory=list)
+    originals: list[E] = field(default_factory=list)
+    """The parents, row by row."""
     children: list[E] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
     modification: list[float] = field(default_factory=list)
     """Share of the original's words or events that is gone."""
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    """What each gate said of each row."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`rows`, `accepted`, `left_alone`, and rejections by reason as `rejected:<reason>`."""
+    """`rows`, `accepted`, `left_alone`, rejections by reason as `rejected:<reason>`, gates left out as
+    `skipped:<gate>`."""
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave these rows only, in every column."""
+        for name in _COLUMNS:
+            column = getattr(self, name)
+            setattr(self, name, [column[i] for i in rows])
+        self.scores = {name: [column[i] for i in rows] for name, column in self.scores.items()}
 
 
 def grow(
@@ -82,6 +99,7 @@ def grow(
                 grown.parents.append(position)
                 grown.row_ids.append(example.row_id + suffix)
                 grown.parent_ids.append(example.row_id)
+                grown.originals.append(example)
                 grown.children.append(child)
                 grown.plans.append(plan)
                 grown.modification.append(gone)
@@ -90,9 +108,11 @@ def grow(
 
 
 def extend(grown: Grown[Any], part: Grown[Any]) -> None:
-    """Append a part's columns and counts, its examples left out."""
+    """Append a part's columns and counts, its examples left out: they would fill the memory."""
     for name in ("parents", "row_ids", "parent_ids", "plans", "modification"):
         getattr(grown, name).extend(getattr(part, name))
+    for name, scores in part.scores.items():
+        grown.scores.setdefault(name, []).extend(scores)
     grown.counts.update(part.counts)
 
 

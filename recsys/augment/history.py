@@ -75,8 +75,7 @@ class Crop(HistoryOp):
             example.history[span],
             example.event_types[span],
             example.timestamps[span],
-            example.targets,
-            example.neighbours,
+            *example[4:],
         )
 
 
@@ -97,13 +96,13 @@ class ItemDropout(HistoryOp):
         """Draw the deleted positions."""
         size = len(example.history)
         eligible = size - self.keep_newest
-        count = _count(size, self.rate_range, rng, strength, min(eligible, size - self.min_keep))
+        count = count_of(size, self.rate_range, rng, strength, min(eligible, size - self.min_keep))
         return (tuple(rng.sample(eligible, count)),) if count else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Delete the positions."""
         dropped = values[0]
-        return _take(example, [i for i in range(len(example.history)) if i not in dropped])
+        return take(example, [i for i in range(len(example.history)) if i not in dropped])
 
 
 class Reorder(HistoryOp):
@@ -134,7 +133,7 @@ class Reorder(HistoryOp):
         """Put the run's events in the new order; the timestamps stay where they are, so that they ascend."""
         start, order = values
         keep = [*range(start), *order, *range(start + len(order), len(example.history))]
-        return _take(example, keep)._replace(timestamps=example.timestamps)
+        return take(example, keep)._replace(timestamps=example.timestamps)
 
 
 class Substitute(HistoryOp):
@@ -155,8 +154,8 @@ class Substitute(HistoryOp):
         """Draw positions and replacements; positions without a usable neighbour stay."""
         size = len(example.history)
         eligible = size - self.keep_newest
-        count = _count(size, self.rate_range, rng, strength, eligible)
-        drawn = _with_neighbour(example, rng.sample(eligible, count) if count else [], self.top, rng)
+        count = count_of(size, self.rate_range, rng, strength, eligible)
+        drawn = with_neighbour(example, rng.sample(eligible, count) if count else [], self.top, rng)
         return drawn if drawn[0] else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
@@ -184,8 +183,8 @@ class Insert(HistoryOp):
     def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw anchors and items; anchors without a usable neighbour are passed over."""
         size = len(example.history)
-        count = _count(size, self.rate_range, rng, strength, size)
-        drawn = _with_neighbour(example, rng.sample(size, count) if count else [], self.top, rng)
+        count = count_of(size, self.rate_range, rng, strength, size)
+        drawn = with_neighbour(example, rng.sample(size, count) if count else [], self.top, rng)
         return drawn if drawn[0] else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
@@ -199,27 +198,29 @@ class Insert(HistoryOp):
                 sources.append(position)
             history.append(item)
             sources.append(position)
-        return _take(example, sources)._replace(history=tuple(history))
+        return take(example, sources)._replace(history=tuple(history))
 
 
-def _count(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:
+def count_of(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:
+    """How many events a rate comes to, at most `most`."""
     low, high = rates
     count = int((low + (high - low) * rng.random()) * strength * size + 0.5)
     count = count if count < most else most
     return count if count > 0 else 0
 
 
-def _take(example: HistoryExample, keep: list[int]) -> HistoryExample:
+def take(example: HistoryExample, keep: list[int]) -> HistoryExample:
+    """The example with the events at these positions, in this order."""
     if len(keep) == 1:
         pick = slice(keep[0], keep[0] + 1)
         history, events, times = example.history[pick], example.event_types[pick], example.timestamps[pick]
     else:
         take = itemgetter(*keep)
         history, events, times = take(example.history), take(example.event_types), take(example.timestamps)
-    return HistoryExample(example.row_id, history, events, times, example.targets, example.neighbours)
+    return HistoryExample(example.row_id, history, events, times, *example[4:])
 
 
-def _with_neighbour(
+def with_neighbour(
     example: HistoryExample, positions: list[int], top: int, rng: Stream
 ) -> tuple[tuple[int, ...], tuple[Item, ...]]:
     """Each position with a neighbour of its item that is neither in the history nor a target."""

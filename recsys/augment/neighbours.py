@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.augment.example import Item
 from recsys.contexts import Contexts
+from recsys.types import Floats
 
 _NEWEST = 30
 """Events of a user that are paired with each other: pairs grow with the square."""
@@ -16,10 +19,52 @@ _BLOCK = 4096
 """Items whose neighbours are ranked at one time."""
 
 
+class Covisitation:
+    """Which items go together: cosines of each item's nearest others.
+
+    Args:
+        items: (n,) item rows, ascending.
+        others: (n,) their neighbours, nearest first within an item.
+        cosines: (n,) how near.
+        num_items: Size of the catalogue.
+    """
+
+    def __init__(
+        self, items: NDArray[np.int64], others: NDArray[np.int64], cosines: Floats, num_items: int
+    ) -> None:
+        self.num_items = num_items
+        self._items, self._others = items, others
+        keys = items * num_items + others
+        order = np.argsort(keys)
+        self._keys, self._cosines = keys[order], cosines[order]
+
+    def neighbours(self, top: int = 10) -> dict[Item, tuple[Item, ...]]:
+        """Each item's nearest others, nearest first; items without any are absent."""
+        items, starts = np.unique(self._items, return_index=True)
+        parts = np.split(self._others, starts[1:])
+        return {item: tuple(rows[:top].tolist()) for item, rows in zip(items.tolist(), parts, strict=False)}
+
+    def cosine(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> Floats:
+        """Cosines of pairs of items, (n,); 0 for pairs that are not among each other's nearest."""
+        if not len(self._keys):
+            return np.zeros(len(left), np.float32)
+        found = [self._lookup(a * self.num_items + b) for a, b in ((left, right), (right, left))]
+        return np.maximum(found[0], found[1])
+
+    def _lookup(self, keys: NDArray[np.int64]) -> Floats:
+        places = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[places] == keys, self._cosines[places], np.float32(0.0))
+
+
 def covisitation_neighbours(
     contexts: Contexts, num_items: int, top: int = 10, min_users: int = 2
 ) -> dict[Item, tuple[Item, ...]]:
-    """Each item's nearest others by cosine over users, nearest first; items without any are absent.
+    """Each item's nearest others, nearest first; see `fit_covisitation`."""
+    return fit_covisitation(contexts, num_items, top, min_users).neighbours(top)
+
+
+def fit_covisitation(contexts: Contexts, num_items: int, top: int = 50, min_users: int = 2) -> Covisitation:
+    """Each item's nearest others by cosine over users.
 
     Each user counts once, by the newest context's history and targets, the less the more items they are
     (inverse user frequency, as in CoSeRec: Liu et al., arXiv:2108.06479).
@@ -40,20 +85,20 @@ def covisitation_neighbours(
     weighted = sparse.diags_array(1.0 / np.log2(1.0 + np.maximum(sizes, 1.0))) @ seen
     counts, scores = (seen.T @ seen).tocsr(), (seen.T @ weighted).tocsr()
     norms = np.sqrt(np.maximum(scores.diagonal(), 1e-12))
-    nearest: dict[Item, tuple[Item, ...]] = {}
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
     for start in range(0, num_items, _BLOCK):
         block, together = scores[start : start + _BLOCK].tocoo(), counts[start : start + _BLOCK]
+        left, right = block.row + start, block.col
         enough = np.asarray(together[block.row, block.col]).reshape(-1) >= min_users
-        left, right = block.row[enough] + start, block.col[enough]
+        enough &= left != right
+        left, right = left[enough].astype(np.int64), right[enough].astype(np.int64)
         cosine = block.data[enough] / (norms[left] * norms[right])
-        other = left != right
-        left, right, cosine = left[other], right[other], cosine[other]
         order = np.lexsort((right, -cosine, left))  # ties by row, so that a refit gives the same lists
-        left, right = left[order], right[order]
-        items, starts = np.unique(left, return_index=True)
-        for item, rows in zip(items.tolist(), np.split(right, starts[1:]), strict=False):
-            nearest[item] = tuple(rows[:top].tolist())
-    return nearest
+        left, right, cosine = left[order], right[order], cosine[order]
+        place = np.arange(len(left)) - np.searchsorted(left, left)
+        parts.append(tuple(column[place < top] for column in (left, right, cosine)))
+    items, others, cosines = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Covisitation(items, others, cosines.astype(np.float32), num_items)
 
 
 def adjacency(neighbours: Mapping[Item, tuple[Item, ...]], num_items: int) -> sparse.csr_array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, SkipValidation, ValidationErr
 
 from recsys.augment.compose import Compose, leaves
 from recsys.augment.constraints import Acceptance
+from recsys.augment.gates.drift import Drift
+from recsys.augment.gates.gate import Gate
+from recsys.augment.gates.panel import gate_from_plain
 from recsys.augment.op import Kind, Op
 from recsys.augment.registry import op_from_plain, setting_problem
 from recsys.errors import ConfigError
@@ -34,18 +37,42 @@ class Branch(BaseModel):
     """What a candidate must keep of its original."""
     ops: SkipValidation[Compose[Any]] = Compose()
     """The ops, in order; none changes nothing."""
+    gates: SkipValidation[tuple[Gate[Any], ...]] = ()
+    """What each augmented row must pass, in order."""
+    drift: Drift | None = None
+    """What the whole batch must pass; None lets it be."""
 
     @property
     def needs(self) -> frozenset[str]:
         """Side data that the ops read from their examples."""
         return frozenset().union(*(op.needs for op in leaves(self.ops)))
 
+    @property
+    def evidence(self) -> frozenset[str]:
+        """What the gates consult besides the rows."""
+        return frozenset().union(*(gate.needs for gate in self.gates))
+
     def to_plain(self) -> dict[str, Any]:
         """Plain values of what differs from the defaults."""
-        tree = self.model_dump(mode="json", exclude_defaults=True, exclude={"ops"})
+        tree = self.model_dump(mode="json", exclude_defaults=True, exclude={"ops", "gates", "drift"})
         if self.ops.ops:
             tree["ops"] = [op.to_plain() for op in self.ops.ops]
+        if self.gates:
+            tree["gates"] = [gate.to_plain() for gate in self.gates]
+        if self.drift is not None:
+            tree["drift"] = self.drift.to_plain()
         return tree
+
+    def tree(self, kind: str) -> Iterator[str]:
+        """The branch's lines, for people."""
+        yield f"  {kind} (copies={self.copies})"
+        for op in self.ops.ops:
+            yield from op.tree("    ")
+        for gate in self.gates:
+            yield f"    gate {gate}"
+        if self.drift is not None:
+            settings = ", ".join(f"{name}={value}" for name, value in self.drift.to_plain().items())
+            yield f"    drift({settings})"
 
 
 class Policy(BaseModel):
@@ -90,9 +117,7 @@ class Policy(BaseModel):
     def __repr__(self) -> str:
         lines = [f"policy {self.policy_id}"]
         for kind, branch in (("history", self.history), ("text", self.text)):
-            lines.append(f"  {kind} (copies={branch.copies})")
-            for op in branch.ops.ops:
-                lines.extend(op.tree("    "))
+            lines.extend(branch.tree(kind))
         return "\n".join(lines)
 
     __str__ = __repr__
@@ -118,7 +143,19 @@ def load_policy(name_or_path: str | Path) -> Policy:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    return policy_from_plain(tree, source=str(path))
+    return policy_from_plain(_beside(tree, path.parent), source=str(path))
+
+
+def _beside(tree: Any, folder: Path) -> Any:
+    """The same tree with lexicon files that are named relative to the policy's own folder."""
+    if isinstance(tree, list):
+        return [_beside(part, folder) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    return {
+        key: str(folder / value) if key == "lexicon" and isinstance(value, str) else _beside(value, folder)
+        for key, value in tree.items()
+    }
 
 
 def policy_from_plain(tree: Mapping[str, Any], source: str = "policy") -> Policy:
@@ -152,7 +189,18 @@ def _branch(tree: Any, kind: Kind, where: str) -> Branch:
             if leaf.kind != kind:
                 raise ConfigError(f"{where}.ops[{i}]: '{leaf.name}' is a {leaf.kind} op, not a {kind} op")
         ops.append(op)
+    settings["gates"] = _gates(settings.get("gates", ()), kind, f"{where}.gates")
     try:
         return Branch.model_validate({**settings, "ops": Compose(ops=tuple(ops))})
     except ValidationError as error:
         raise ConfigError(f"{where}: {setting_problem(kind, Branch, error)}") from error
+
+
+def _gates(plain: Any, kind: Kind, where: str) -> tuple[Gate[Any], ...]:
+    if not isinstance(plain, list | tuple):
+        raise ConfigError(f"{where}: expected a list of gates")
+    gates = tuple(gate_from_plain(tree, f"{where}[{i}]") for i, tree in enumerate(plain))
+    for i, gate in enumerate(gates):
+        if gate.kind != kind:
+            raise ConfigError(f"{where}[{i}]: '{gate.name}' is a {gate.kind} gate, not a {kind} gate")
+    return gates

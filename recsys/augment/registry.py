@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from recsys.augment.backfill import AttributeBackfill, TermExpansion
+from recsys.augment.borrow import Borrow, CrossDomainBorrow, SocialBorrow
 from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
+from recsys.augment.extend import BackwardExtension, Counterfactual, SubHistory
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
 from recsys.augment.op import Op
@@ -22,14 +24,20 @@ OPS: dict[str, type[Op[Any]]] = {
     op.name: op
     for op in (
         AttributeBackfill,
+        BackwardExtension,
+        Borrow,
         ChineseNoise,
         ClauseShuffle,
+        Counterfactual,
         Crop,
+        CrossDomainBorrow,
         Insert,
         ItemDropout,
         KeyboardNoise,
         MinedSynonym,
         Reorder,
+        SocialBorrow,
+        SubHistory,
         Substitute,
         Synonym,
         TermExpansion,

@@ -85,6 +85,12 @@ def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
     return tuple(text.split()), " "
 
 
+def flat(text: str) -> str:
+    """A text in lower case, letters and digits alone, words parted and edged by single spaces."""
+    kept = "".join([char if char.isalnum() else " " for char in text.lower()])
+    return f" {' '.join(kept.split())} "
+
+
 @functools.cache
 def _chinese_segmenter() -> Callable[[str], list[str]]:
     try:

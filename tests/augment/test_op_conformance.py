@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys.augment.constraints import Protection
-from recsys.augment.example import HistoryExample, TextExample
+from recsys.augment.example import Event, HistoryExample, TextExample
 from recsys.augment.op import Op
 from recsys.augment.provenance import parse_plan, plan_json
 from recsys.augment.registry import OPS, op_from_plain
@@ -27,6 +27,11 @@ FIELDS = {
 SYNONYMS = {"soft": ("gentle", "silky"), "shirt": ("tee",), "nice": ("pretty",), "短袖": ("半袖",)}
 WORDNET = str(Path(__file__).parent / "wordnet")
 NEIGHBOURS = {i: tuple(range(i + 1, i + 9)) for i in range(200)}
+EARLIER = {i: ((i + 1, 0.6), (i + 2, 0.2)) for i in range(200)}
+LENT = {
+    name: (*(Event(110 + i, 2, 900 + 120 * i) for i in range(5)), Event(150, 0, 950))
+    for name in ("similar", "friends", "elsewhere")
+}
 
 
 def lost_words(op: Any, before: TextExample, after: TextExample) -> bool:
@@ -75,6 +80,46 @@ def inserted_share(op: Any, before: HistoryExample, after: HistoryExample) -> bo
     rest = iter(after.history)
     return 0 < added <= op.rate_range[1] * len(before.history) + 0.5 and all(
         i in rest for i in before.history
+    )
+
+
+def sliced(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """A contiguous part, within the kept share."""
+    size, kept = len(before.history), len(after.history)
+    starts = [i for i in range(size) if before.timestamps[i : i + kept] == after.timestamps]
+    low = max(op.keep_range[0] * size - 0.5, op.min_keep)
+    return bool(starts) and low <= kept < size
+
+
+def extended(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """A few items in front of a short history, dated earlier; the rest as it was."""
+    added = len(after.history) - len(before.history)
+    return (
+        0 < added <= op.max_items
+        and len(before.history) <= op.max_length
+        and after.history[added:] == before.history
+        and after.timestamps[added - 1] < before.timestamps[0]
+    )
+
+
+def idle_replaced(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """What leads to a target stays; as many events; at most the highest rate changed."""
+    targets = set(before.targets)
+    pairs = list(zip(before.history, after.history, strict=True))
+    led = [i for i in before.history if not targets.isdisjoint(NEIGHBOURS.get(i, ()))]
+    return (
+        all(a == b for a, b in pairs if a in led)
+        and 0 < sum(a != b for a, b in pairs) <= op.rate_range[1] * len(pairs) + 0.5
+    )
+
+
+def borrowed(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """A few lent events come in at their time, and what was there stays in order."""
+    rest = iter(after.history)
+    return (
+        0 < len(after.history) - len(before.history) <= op.count_range[1]
+        and len(before.history) <= op.max_length
+        and all(item in rest for item in before.history)
     )
 
 
@@ -131,14 +176,20 @@ def appended(op: Any, before: TextExample, after: TextExample) -> bool:
 # One line per op: settings that make it act, and what bounds its strength.
 CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "attribute_backfill": ({"max_words": 60}, appended),
+    "backward_extension": ({}, extended),
+    "borrow": ({}, borrowed),
     "chinese_noise": ({"count_range": (1, 2)}, other_characters),
     "clause_shuffle": ({"unit": "clause"}, same_words),
+    "counterfactual": ({"rate_range": (0.3, 0.6)}, idle_replaced),
     "crop": ({"keep_range": (0.3, 0.8), "part": "any"}, kept_share),
+    "cross_domain_borrow": ({}, borrowed),
     "insert": ({"rate_range": (0.2, 0.6)}, inserted_share),
     "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
     "keyboard_noise": ({"count_range": (1, 2)}, one_more_letter),
     "mined_synonym": ({}, replaced_words),
     "reorder": ({"window_seconds": 10**6}, same_events),
+    "social_borrow": ({}, borrowed),
+    "sub_history": ({}, sliced),
     "substitute": ({"rate_range": (0.2, 0.6)}, replaced_share),
     "synonym": ({"groups": [["soft", "gentle"], ["shirt", "tee"], ["短袖", "半袖"]]}, replaced_words),
     "term_expansion": ({"max_words": 60}, appended_terms),
@@ -171,8 +222,10 @@ def history_of(length: int, row_id: str = "u@1") -> HistoryExample:
         tuple(i * 3 % 100 for i in range(length)),
         tuple(i % 4 for i in range(length)),
         tuple(1000 + 60 * i for i in range(length)),
-        (150, 151),
+        (150, 151) if length != 5 else (15, 151),
         NEIGHBOURS,
+        EARLIER,
+        LENT,
     )
 
 
@@ -353,7 +406,14 @@ def test_protected_spans_survive(
 )
 def test_histories_are_never_emptied(name: str, items: list[int], targets: list[int], seed: int) -> None:
     example = HistoryExample(
-        "u", tuple(items), (0,) * len(items), tuple(range(len(items))), tuple(targets), NEIGHBOURS
+        "u",
+        tuple(items),
+        (0,) * len(items),
+        tuple(range(len(items))),
+        tuple(targets),
+        NEIGHBOURS,
+        EARLIER,
+        LENT,
     )
     op = op_of(name)
     plan = op.plan(example, stream(seed, "h"))

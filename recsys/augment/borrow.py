@@ -1,0 +1,85 @@
+"""History ops that borrow events: from users alike, from friends, from the same user in another domain.
+
+What is lent lies strictly before the row's own moment, and comes from training rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from recsys.augment.example import HistoryExample
+from recsys.augment.history import HistoryOp
+from recsys.augment.op import Counts
+from recsys.randomness import Stream
+
+
+class _Borrow(HistoryOp):
+    """Shared draw and edit: lent events come in at their own time."""
+
+    parameters = ("items", "event_types", "timestamps")
+    lender: ClassVar[str]
+
+    count_range: Counts = (1, 3)
+    """How many events are borrowed; strength scales it."""
+    max_length: int = Field(10, ge=0)
+    """Longer histories are left alone."""
+    min_length: int = Field(0, ge=0)
+    """Histories with fewer events are left alone; 0 fills empty ones too."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw among the lent events on items that are neither in the history nor targets."""
+        if len(example.history) > self.max_length:
+            return None
+        taken = {*example.history, *example.targets}
+        usable = []
+        for event in example.lent.get(self.lender, ()):
+            if event.item not in taken:
+                taken.add(event.item)
+                usable.append(event)
+        low, high = self.count_range
+        count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(usable))
+        if count < 1:
+            return None
+        chosen = [usable[i] for i in rng.sample(len(usable), count)]
+        return tuple(zip(*chosen, strict=True))
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Merge the events by time; what the user did comes after what is borrowed at the same second."""
+        own = zip(example.timestamps, example.history, example.event_types, strict=True)
+        events = [(time, 1, item, kind) for time, item, kind in own]
+        events += [(time, 0, item, kind) for item, kind, time in zip(*values, strict=True)]
+        events.sort(key=lambda event: event[:2])
+        return example._replace(
+            history=tuple([item for _, _, item, _ in events]),
+            event_types=tuple([kind for _, _, _, kind in events]),
+            timestamps=tuple([time for time, _, _, _ in events]),
+        )
+
+
+class Borrow(_Borrow):
+    """Borrows events from the users whose histories are most alike."""
+
+    name = "borrow"
+    lender = "similar"
+    needs = frozenset({"similar"})
+
+    min_length: int = Field(1, ge=1)
+    """Histories with fewer events are left alone: nobody is like an empty one."""
+
+
+class SocialBorrow(_Borrow):
+    """Borrows events from friends, where the dataset has relations; fills empty histories too."""
+
+    name = "social_borrow"
+    lender = "friends"
+    needs = frozenset({"friends"})
+
+
+class CrossDomainBorrow(_Borrow):
+    """Borrows what the same user did in another domain, in terms of this catalogue's items."""
+
+    name = "cross_domain_borrow"
+    lender = "elsewhere"
+    needs = frozenset({"elsewhere"})

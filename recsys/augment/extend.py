@@ -1,0 +1,134 @@
+"""History ops that ask what matters: recent slices, what came before, what is not causal for the target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from recsys.augment.example import HistoryExample, Item
+from recsys.augment.history import NEIGHBOURS, HistoryOp, count_of, take, with_neighbour
+from recsys.augment.op import Rates
+from recsys.randomness import Stream
+
+
+class SubHistory(HistoryOp):
+    """Keeps a slice that ends at an event drawn by recency, as if the user had been met at that time."""
+
+    name = "sub_history"
+    parameters = ("start", "stop")
+
+    keep_range: Rates = (0.4, 0.8)
+    """Share of the events in the slice."""
+    decay: float = Field(0.8, gt=0, le=1)
+    """Weight of each step back for the slice's last event: 1 is uniform, near 0 is the newest alone."""
+    min_keep: int = Field(2, ge=1)
+    """Events that are kept at least."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw length and end (recency sampling: Petrov and Macdonald, arXiv:2207.02643)."""
+        size = len(example.history)
+        share = 1.0 - (1.0 - rng.uniform(*self.keep_range)) * strength
+        keep = max(int(share * size + 0.5), self.min_keep)
+        if keep >= size:
+            return None
+        back = 0
+        while back < size - keep and not rng.chance(1.0 - self.decay):
+            back += 1
+        stop = size - (back if back < size - keep or self.decay < 1.0 else rng.below(size - keep + 1))
+        return (stop - keep, stop)
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Cut the slice out."""
+        return take(example, list(range(*values)))
+
+
+class BackwardExtension(HistoryOp):
+    """Puts what probably came before in front of a short history, one confident step at a time."""
+
+    name = "backward_extension"
+    parameters = ("items",)
+    needs = frozenset({"earlier"})
+
+    max_items: int = Field(3, ge=1, le=3)
+    """Items put in front at most: beyond three steps a guess follows guesses."""
+    min_confidence: float = Field(0.1, gt=0, le=1)
+    """Smallest probability of the whole chain of steps back."""
+    max_length: int = Field(5, ge=1)
+    """Longer histories are left alone."""
+    min_length: int = Field(1, ge=1)
+    """Histories with fewer events are left alone."""
+    gap_seconds: int = Field(86_400, ge=0)
+    """How much earlier each proposed event is dated."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Walk back from the oldest event while the chain stays confident (ASReP: arXiv:2105.00522)."""
+        if len(example.history) > self.max_length:
+            return None
+        taken = {*example.history, *example.targets}
+        most = max(int(self.max_items * strength + 0.5), 1)
+        at, confidence = example.history[0], 1.0
+        items: list[Item] = []
+        while len(items) < most:
+            steps = [
+                (item, chance)
+                for item, chance in example.earlier.get(at, ())
+                if item not in taken and confidence * chance >= self.min_confidence
+            ]
+            if not steps:
+                break
+            at, chance = steps[rng.weighted([chance for _, chance in steps])]
+            confidence *= chance
+            items.append(at)
+            taken.add(at)
+        return (tuple(reversed(items)),) if items else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Put the items in front, dated before the oldest event and of its type."""
+        items: tuple[Item, ...] = values[0]
+        oldest = example.timestamps[0]
+        times = tuple(oldest - self.gap_seconds * back for back in range(len(items), 0, -1))
+        return example._replace(
+            history=items + example.history,
+            event_types=(example.event_types[0],) * len(items) + example.event_types,
+            timestamps=times + example.timestamps,
+        )
+
+
+class Counterfactual(HistoryOp):
+    """Replaces events that did not lead to the target by related ones, and keeps those that did."""
+
+    name = "counterfactual"
+    parameters = ("positions", "items")
+    needs = NEIGHBOURS
+
+    rate_range: Rates = (0.2, 0.5)
+    """Share of the events that is replaced."""
+    top: int = Field(5, ge=1)
+    """A replacement is drawn from this many nearest neighbours."""
+
+    def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
+        """Draw among the events that co-visitation does not connect to a target (CASR, SIGIR 2021).
+
+        Where nothing is connected there is no evidence of what is causal, and the row is left alone.
+        """
+        targets = set(example.targets)
+        reached = {item for target in targets for item in example.neighbours.get(target, ())}
+        causal = [
+            item in targets or item in reached or not targets.isdisjoint(example.neighbours.get(item, ()))
+            for item in example.history
+        ]
+        idle = [i for i, matters in enumerate(causal) if not matters]
+        if not idle or len(idle) == len(causal):
+            return None
+        count = count_of(len(causal), self.rate_range, rng, strength, len(idle))
+        places = [idle[i] for i in rng.sample(len(idle), count)] if count else []
+        drawn = with_neighbour(example, places, self.top, rng)
+        return drawn if drawn[0] else None
+
+    def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
+        """Replace the items; event types and timestamps stay."""
+        items = list(example.history)
+        for position, item in zip(*values, strict=True):
+            items[position] = item
+        return example._replace(history=tuple(items))
