@@ -77,6 +77,7 @@ def measure_report(recommender: Recommender, folder: Path, shop: Shop, cut: int,
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
         lists = ranked_rows(recommender, queries, K)
         vectors = recommender.shelf.item_vectors
+        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ours = evaluate_lists(lists, sheet, task, name=SYSTEM, vectors=vectors, seed=seed)
         best = max(baselines[task], key=lambda one: one[HEADLINE].mean)
         evaluations += [ours, *baselines[task]]

@@ -120,10 +120,10 @@ def run_pipeline(
         _encode_texts(run, prepared, config, progress)
     group.wait()
     words, raw = _words(run, prepared, config)
-    words, epochs = _select(run, prepared, words, config, progress)
+    words, chosen = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
-    measured = _report(run, prepared, words, raw, epochs, config, progress)
-    files = _final(run, prepared, words, epochs, config, progress)
+    measured = _report(run, prepared, words, raw, chosen, config, progress)
+    files = _final(run, prepared, words, chosen, config, progress)
     if measured is not None:
         write_measured(run.folder, measured, run.manifest, config)
         run.finish(files, measured.to_dict())
@@ -213,10 +213,15 @@ def _towers(
     stage: str,
     cut: int,
     *,
-    epochs: int | None,
+    chosen: TowersFit | None = None,
+    epochs: int | None = None,
     progress: bool,
 ) -> tuple[TowersFit, AugmentedRows]:
-    """Fit the towers on the contexts before a cut, augmented as configured."""
+    """Fit the towers on the contexts before a cut, augmented as configured.
+
+    With `chosen`, for as many epochs and with the lift of those towers, and validation is not looked at;
+    without, validation chooses the lift, and the number of epochs where it is not given.
+    """
     shop = prepared.shop
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
     provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
@@ -227,8 +232,9 @@ def _towers(
         shop.item_counts(cut),
         config,
         run.folder / "training" / stage,
-        validation=None if epochs else prepared.validation,
-        epochs=epochs,
+        validation=prepared.validation if chosen is None else None,
+        epochs=max(chosen.epochs, 1) if chosen else epochs,
+        lift=chosen.lift if chosen else None,
         fusion=augmented.fusion,
         text_variants=words.variants,
         stage=stage,
@@ -239,12 +245,10 @@ def _towers(
 
 def _select(
     run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool
-) -> tuple[Words, int]:
+) -> tuple[Words, TowersFit]:
     cut = prepared.cut_validation
     with run.stage("select") as figures:
-        towers, augmented = _towers(
-            run, prepared, words, config, "select", cut, epochs=None, progress=progress
-        )
+        towers, augmented = _towers(run, prepared, words, config, "select", cut, progress=progress)
         figures.update(towers.report(), augmented_rows=augmented.counts, augmented_texts=words.counts)
     if config.finetune.enabled:
         with run.stage("finetune") as figures:
@@ -254,7 +258,7 @@ def _select(
                 words, towers = tuned
     if run.leads:
         _write(run.work / "select", prepared.shop, cut, towers)
-    return words, towers.epochs
+    return words, towers
 
 
 def _finetune(
@@ -311,11 +315,17 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
 
 
 def _report(
-    run: OpenRun, prepared: Prepared, words: Words, raw: Floats, epochs: int, config: Config, progress: bool
+    run: OpenRun,
+    prepared: Prepared,
+    words: Words,
+    raw: Floats,
+    chosen: TowersFit,
+    config: Config,
+    progress: bool,
 ) -> Measured | None:
     cut, folder = prepared.cut_report, run.work / "report"
     with run.stage("report") as figures:
-        towers, _ = _towers(run, prepared, words, config, "report", cut, epochs=epochs, progress=progress)
+        towers, _ = _towers(run, prepared, words, config, "report", cut, chosen=chosen, progress=progress)
         if not run.leads:
             return None
         _write(folder, prepared.shop, cut, towers)
@@ -326,13 +336,13 @@ def _report(
 
 
 def _final(
-    run: OpenRun, prepared: Prepared, words: Words, epochs: int, config: Config, progress: bool
+    run: OpenRun, prepared: Prepared, words: Words, chosen: TowersFit, config: Config, progress: bool
 ) -> list[str]:
     shop = prepared.shop
     cut = shop.end if config.run.refit else prepared.cut_report
     with run.stage("final") as figures:
         stage = "final" if config.run.refit else "report"
-        towers, _ = _towers(run, prepared, words, config, stage, cut, epochs=epochs, progress=progress)
+        towers, _ = _towers(run, prepared, words, config, stage, cut, chosen=chosen, progress=progress)
         figures.update(towers.report())
     if not run.leads:
         return []

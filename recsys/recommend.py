@@ -101,9 +101,13 @@ class Recommender:
             UnknownItemError: the catalogue has no such item.
         """
         row = self._row(item_id)
-        scores, rows = self._index.search(self.shelf.item_vectors[row : row + 1], k + 1)
-        keep = (rows[0] >= 0) & (rows[0] != row)
-        return RankedList(self._places(rows[0][keep][:k], scores[0][keep][:k], [("similar",)] * k))
+        # The index holds lifted vectors, which favour cold items: fetch more and order by cosine.
+        _, found = self._index.search(self.shelf.item_vectors[row : row + 1], 4 * k + 50)
+        rows = found[0][(found[0] >= 0) & (found[0] != row)]
+        vectors = _unit(self.shelf.item_vectors[rows])
+        cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(_DECIMALS)
+        order = np.lexsort((rows, -cosines))[:k]
+        return RankedList(self._places(rows[order], cosines[order], [("similar",)] * k))
 
     def item(self, item_id: str) -> dict[str, Any]:
         """What a person is shown of an item.
@@ -233,6 +237,11 @@ class Recommender:
         if row < 0:
             raise UnknownItemError(f"the catalogue has no item {item_id!r}")
         return row
+
+
+def _unit(vectors: Floats) -> Floats:
+    unit: Floats = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit
 
 
 def merge(proposals: dict[str, Proposals], excluded: Sequence[Rows], num_items: int) -> Candidates:
