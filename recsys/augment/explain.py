@@ -69,11 +69,16 @@ def replay(row: Mapping[str, Any], original: Example, policy: Policy) -> Example
     return result
 
 
-def explain(row: Mapping[str, Any], original: Example, policy: Policy) -> Explanation:
-    """Parent, steps with their parameters, scores, and a word-level diff; see `replay` for the arguments."""
+def explain(
+    row: Mapping[str, Any], original: Example, policy: Policy, item_ids: Sequence[str] = ()
+) -> Explanation:
+    """Parent, steps with their parameters, scores, and a word-level diff; see `replay` for the arguments.
+
+    With `item_ids`, the catalogue's, a history's items are shown by id instead of by row.
+    """
     result = replay(row, original, policy)
     ops = _branch(row, policy).ops
-    before, after = list(_words(original)), list(_words(result))
+    before, after = list(_words(original, item_ids)), list(_words(result, item_ids))
     joiner = "" if isinstance(original, TextExample) and language_of(original.text) == "zh" else " "
     scores = row["scores"]
     return Explanation(
@@ -110,9 +115,11 @@ def _branch(row: Mapping[str, Any], policy: Policy) -> Branch:
     return policy.history if row["kind"] == "history" else policy.text
 
 
-def _words(example: Example) -> Iterator[str]:
+def _words(example: Example, item_ids: Sequence[str]) -> Iterator[str]:
     if isinstance(example, HistoryExample):
-        return map(str, example.history)
+        return (
+            item_ids[item] if item_ids and isinstance(item, int) else str(item) for item in example.history
+        )
     if example.tokens is not None:
         return iter(example.tokens.words)
     return iter(cut(example.text, language_of(example.text))[0])

@@ -23,7 +23,7 @@ from recsys.augment.op import Kind, Op
 from recsys.augment.registry import op_from_plain, setting_problem
 from recsys.errors import ConfigError
 
-PRESETS = ("off", "light", "standard")
+PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh")
 
 
 class Branch(BaseModel):

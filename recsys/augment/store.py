@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing, write_atomically
@@ -42,7 +43,10 @@ class StoredRow:
 
     provenance: dict[str, Any]
     original: Example
+    """A history's items are catalogue rows and its event types codes, as the ops saw them."""
     row: Example
+    item_ids: tuple[str, ...] = ()
+    """The catalogue, for showing a history's items by id."""
 
 
 def user_contexts(interactions: pd.DataFrame, vocabulary: Vocabulary, history_length: int) -> Contexts:
@@ -82,6 +86,16 @@ def user_contexts(interactions: pd.DataFrame, vocabulary: Vocabulary, history_le
         weights=np.ones(len(users), np.float32),
         parents=np.full(len(users), -1, np.int64),
     )
+
+
+def friends_of(relations: pd.DataFrame | None) -> dict[str, list[str]]:
+    """Friends by user id, in the table's order; empty where a dataset has no relations."""
+    friends: dict[str, list[str]] = {}
+    if relations is not None:
+        pairs = zip(relations["user_id"].tolist(), relations["friend_id"].tolist(), strict=True)
+        for user, friend in pairs:
+            friends.setdefault(user, []).append(friend)
+    return friends
 
 
 def write_expansion(
@@ -133,9 +147,13 @@ def load_row(folder: Path, row_id: str) -> tuple[StoredRow, Policy]:
         raise ArtifactError(
             f"{folder}: the row {row_id!r} or its parent is missing; make the expansion again"
         )
-    build = _text_example if is_text else _history_example
-    original, row = build(by_id[provenance["parent_id"]]), build(by_id[row_id])
-    return StoredRow(provenance, original, row), load_policy(folder / "policy.toml")
+    parent, child = by_id[provenance["parent_id"]], by_id[row_id]
+    policy = load_policy(folder / "policy.toml")
+    if is_text:
+        return StoredRow(provenance, _text_example(parent), _text_example(child)), policy
+    catalogue = Vocabulary(_item_ids(folder / "texts.parquet"))
+    original, row = _history_example(parent, catalogue), _history_example(child, catalogue)
+    return StoredRow(provenance, original, row, catalogue.item_ids), policy
 
 
 def _text_table(items: pd.DataFrame, texts: ExpandedTexts) -> pa.Table:
@@ -183,10 +201,20 @@ def _text_example(row: dict[str, Any]) -> TextExample:
     return TextExample(row["row_id"], row["text"], json.loads(row["fields"] or "{}"))
 
 
-def _history_example(row: dict[str, Any]) -> HistoryExample:
+def _history_example(row: dict[str, Any], catalogue: Vocabulary) -> HistoryExample:
     return HistoryExample(
-        row["row_id"], tuple(row["item_ids"]), tuple(row["event_types"]), tuple(row["timestamps"])
+        row["row_id"],
+        tuple(catalogue.rows(row["item_ids"]).tolist()),
+        tuple(event_code(name) for name in row["event_types"]),
+        tuple(row["timestamps"]),
     )
+
+
+def _item_ids(path: Path) -> list[str]:
+    """The catalogue in its order: the originals' item ids."""
+    table = pq.read_table(path, columns=["item_id", "parent_id"])
+    ids: list[str] = table.filter(pc.is_null(table["parent_id"]))["item_id"].to_pylist()
+    return ids
 
 
 def _rows(path: Path, column: str, values: Sequence[str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     """Expand a dataset's item texts and users' histories, with provenance."""
     from recsys.augment.expand import expand_contexts, expand_texts
     from recsys.augment.policy import load_policy
-    from recsys.augment.store import user_contexts, write_expansion
+    from recsys.augment.store import friends_of, user_contexts, write_expansion
     from recsys.config import DataConfig
     from recsys.contexts import Vocabulary
     from recsys.data.catalogue import item_texts
@@ -70,9 +71,10 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     dataset = load_dataset(data, DataConfig())
     items = dataset.items
     vocabulary = Vocabulary(items["item_id"].tolist())
-    texts = expand_texts(items, item_texts(items), chosen, seed, max_expansion=max_expansion)
     rows = user_contexts(dataset.interactions, vocabulary, history_length)
-    contexts = expand_contexts(rows, vocabulary, chosen, seed, max_expansion=max_expansion)
+    texts = expand_texts(items, item_texts(items), chosen, seed, max_expansion=max_expansion, contexts=rows)
+    friends = friends_of(dataset.relations)
+    contexts = expand_contexts(rows, vocabulary, chosen, seed, max_expansion=max_expansion, friends=friends)
     write_expansion(out, chosen, items, vocabulary, texts, contexts)
     click.echo(repr(chosen))
     for kind, counts in (("history", contexts.counts), ("text", texts.counts)):
@@ -90,7 +92,7 @@ def explain(row_id: str, folder: Path) -> None:
     from recsys.augment.store import load_row
 
     stored, policy = load_row(folder, row_id)
-    click.echo(str(explain_row(stored.provenance, stored.original, policy)))
+    click.echo(str(explain_row(stored.provenance, stored.original, policy, stored.item_ids)))
 
 
 @command.command()
@@ -102,16 +104,18 @@ def replay(row_id: str, folder: Path) -> None:
     from recsys.augment.store import load_row
 
     stored, policy = load_row(folder, row_id)
-    again = _content(replay_row(stored.provenance, stored.original, policy))
-    if again != _content(stored.row):
+    again = _content(replay_row(stored.provenance, stored.original, policy), stored.item_ids)
+    if again != _content(stored.row, stored.item_ids):
         raise RecsysError(f"{row_id}: the replay differs from the stored row; was the folder edited?")
     click.echo(again)
 
 
-def _content(example: Example) -> str:
+def _content(example: Example, item_ids: Sequence[str]) -> str:
     from recsys.augment.example import TextExample
+    from recsys.contexts import EVENT_TYPES
 
     if isinstance(example, TextExample):
         return example.text
-    columns = (example.history, example.event_types, example.timestamps)
+    names = [item_ids[int(item)] for item in example.history]
+    columns = (names, [EVENT_TYPES[int(code)] for code in example.event_types], example.timestamps)
     return json.dumps([list(event) for event in zip(*columns, strict=True)], ensure_ascii=False)

@@ -51,6 +51,24 @@ def test_ops_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "word_dropout (text)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("policy", ["strong", "cold-start", "zh"])
+def test_other_presets_replay_too(
+    policy: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["--out", str(tmp_path), "--max-expansion", "2"]
+    assert main(["augment", "run", "--data", str(shop), "--policy", policy, *out]) == 0
+    provenance = pq.read_table(tmp_path / "provenance.parquet").to_pylist()
+    assert "history" in {row["kind"] for row in provenance}
+    for row in provenance[::3]:
+        assert main(["augment", "replay", row["row_id"], "--from", str(tmp_path)]) == 0
+    last = [row for row in provenance if row["kind"] == "history"][-1]
+    capsys.readouterr()
+    assert main(["augment", "explain", last["row_id"], "--from", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "score    label_consistency" in shown or policy == "zh"
+    assert "after    i" in shown, "items by id"
+
+
 def test_every_stored_row_explains_and_replays(expansion: Path, capsys: pytest.CaptureFixture[str]) -> None:
     provenance = pq.read_table(expansion / "provenance.parquet").to_pylist()
     assert {row["kind"] for row in provenance} == {"history", "text"}

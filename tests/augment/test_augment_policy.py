@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.augment.gates.panel import GATES
 from recsys.augment.policy import PRESETS, Policy, load_policy, policy_from_plain
 from recsys.augment.registry import COMPOSITES, OPS
 from recsys.errors import ConfigError
@@ -28,7 +29,7 @@ def test_presets_load_print_and_round_trip(name: str, tmp_path: Path) -> None:
 def test_off_is_empty_and_others_are_not() -> None:
     assert not load_policy("off").history.ops.ops
     assert not load_policy("off").text.ops.ops
-    for name in ("light", "standard"):
+    for name in PRESETS[1:]:
         assert load_policy(name).history.ops.ops
         assert load_policy(name).text.ops.ops
 
@@ -76,7 +77,7 @@ def test_errors_name_the_place(text: str, words: list[str], tmp_path: Path) -> N
 
 
 def test_unknown_policies_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Presets: off, light, standard"):
+    with pytest.raises(ConfigError, match="Presets: off, light, standard, strong, cold-start, zh"):
         load_policy("standrad")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_policy(tmp_path / "missing.toml")
@@ -102,7 +103,10 @@ def test_the_guide_lists_every_op_and_preset() -> None:
     rows = {
         line.split("|")[1].strip().strip("`"): line for line in guide.splitlines() if line.startswith("| `")
     }
-    assert set(rows) == set(OPS) | set(COMPOSITES) | set(PRESETS)
+    assert set(rows) == set(OPS) | set(COMPOSITES) | set(PRESETS) | set(GATES)
+    for name, gate in GATES.items():
+        assert f"| {gate.kind} |" in rows[name]
+        assert (gate.__doc__ or "").splitlines()[0].rstrip(".") in rows[name], name
     for name, op in OPS.items():
         assert f"| {op.kind} |" in rows[name]
         assert (op.__doc__ or "").splitlines()[0].rstrip(".") in rows[name], name
