@@ -152,7 +152,9 @@ class FinetuneConfig(Section):
     layers: int = Field(2, ge=1)
     """Top layers that learn; the ones below are frozen and their output is cached."""
     steps: int = Field(60, ge=1)
-    """Optimiser steps."""
+    """Optimiser steps at most."""
+    max_passes: float = Field(10.0, gt=0)
+    """Passes over the distinct texts at most: a small catalogue needs fewer steps."""
     items_per_step: int = Field(768, ge=8)
     """Distinct items encoded with gradients per step."""
     contexts_per_step: int = Field(1024, ge=1)

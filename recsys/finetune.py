@@ -158,6 +158,8 @@ class _Tuning:
         self.seen = seen_items(contexts, towers_fit.item_counts)
         self.places, distinct = _distinct_texts(texts, self.seen)
         self.cache = LayerCache(self.encoder, distinct, whitening, self.num_top, config.finetune.cache_gib)
+        passes = config.finetune.max_passes * len(distinct) / config.finetune.items_per_step
+        self.num_steps = min(config.finetune.steps, max(1, math.ceil(passes)))
         self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
         self.text = self.frozen.clone()
         self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model).to(self.device)
@@ -174,7 +176,7 @@ class _Tuning:
         )  # fmt: skip
 
     def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
-        num_steps = self.config.finetune.steps
+        num_steps = self.num_steps
         if not len(self.cache) or not len(self.pair_contexts):
             logger.info("nothing to fine-tune on: no item with both a text and an interaction")
             return
@@ -297,7 +299,7 @@ class _Tuning:
         return torch.optim.AdamW(groups, fused=True)
 
     def _set_rate(self, step: int) -> None:
-        share = schedule(step, self.config.finetune.steps, self.config.train.warmup)
+        share = schedule(step, self.num_steps, self.config.train.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * share
 
