@@ -33,7 +33,7 @@ from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
 from recsys.data.log import grain_seconds, positives
 from recsys.data.push import merged_states
-from recsys.data.same_shop import event_sketch, same_shop
+from recsys.data.same_shop import event_hashes, same_shop, sketch_of
 from recsys.data.states import NOWHERE, require_known, states_at
 from recsys.errors import ArtifactError, DependencyError
 from recsys.snapshot import USER_FIELDS, user_features
@@ -90,9 +90,9 @@ class FeatureStoreRoom:
         serving saw. Another shop's rows (see `same_shop`) are forgotten, online too, and what was pushed to
         it is set aside.
         """
-        sketch = event_sketch(dataset.interactions)
+        hashes = event_hashes(dataset.interactions)
         with self._pushing:
-            if not self._of_shop(sketch):
+            if not self._of_shop(hashes):
                 self._forget()
             log = self.files.with_pushed(dataset.interactions)
             seconds = grain_seconds(log, config.grain)
@@ -109,7 +109,7 @@ class FeatureStoreRoom:
                     "history_length": config.history_length,
                     "newest": int(log["timestamp"].max()) if len(log) else 0,
                     "rows": rows,
-                    "fingerprint": sketch,
+                    "fingerprint": sketch_of(hashes),
                 }
             )
         return rows
@@ -158,11 +158,11 @@ class FeatureStoreRoom:
             online_tables.drop(beside)
         self.store.registry.refresh(self.store.project)
 
-    def _of_shop(self, sketch: Sequence[int]) -> bool:
+    def _of_shop(self, hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> bool:
         """Whether events are of the shop whose rows lie here, or none do."""
         if not self.files.written():
             return True
-        return same_shop(self.files.about().get("fingerprint", [0]), sketch)
+        return same_shop(self.files.about().get("fingerprint", [0]), hashes)
 
     def _forget(self) -> None:
         """Another shop's users leave the online store, and its pushes this folder's sight."""

@@ -112,7 +112,7 @@ def test_the_feast_command_applies_the_repository(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("user_behavior", "user_items", "item_text", "item_stats", "request_time", "training_v1"):
+    for name in ("user_behavior", "user_items", "item_text", "item_stats", "request_time", "training_v2"):
         assert name in done.stdout
     assert (repository / "data" / "registry.db").is_file()
 
