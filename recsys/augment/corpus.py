@@ -131,7 +131,7 @@ def text_side(
         needs: Of the policy: `behaviour` for terms and attributes of neighbours, `synonyms` for mined words.
         neighbours: Correlated items; without any, behaviour says nothing.
     """
-    if not needs or not examples:
+    if not examples or not ("synonyms" in needs or ("behaviour" in needs and neighbours)):
         return TextSide()
     words = corpus_words(examples)
     fields: dict[int, dict[str, str]] = {}

@@ -22,6 +22,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
+_WORDLESS = re.compile(r"[\W_]+")
 _LATIN = re.compile(r"[A-Za-z]")
 _FOREIGN = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\uac00-\ud7af]")
 """Greek to Georgian and beyond, kana, hangul: scripts of neither English nor Chinese."""
@@ -87,8 +88,7 @@ def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
 
 def flat(text: str) -> str:
     """A text in lower case, letters and digits alone, words parted and edged by single spaces."""
-    kept = "".join([char if char.isalnum() else " " for char in text.lower()])
-    return f" {' '.join(kept.split())} "
+    return f" {' '.join(_WORDLESS.sub(' ', text.lower()).split())} "
 
 
 @functools.cache

@@ -21,6 +21,8 @@ from recsys.augment.tokens import cut, flat, language_of
 
 _FACTS = lexicon.COLOURS | lexicon.SIZES | lexicon.NEGATIONS
 _DIGIT = re.compile(r"\d")
+_SIGNS = re.compile(r"[\W_]+")
+_RUN = re.compile(r"([^\s\d])\1{7}")
 
 
 class TextGate(Gate[TextExample]):
@@ -200,8 +202,8 @@ def _word_set(text: str) -> frozenset[str]:
 
 
 def _letter_share(text: str) -> float:
-    visible = [char for char in text if not char.isspace()]
-    return sum(char.isalnum() for char in visible) / len(visible) if visible else 1.0
+    visible = sum(map(len, text.split()))
+    return len(_SIGNS.sub("", text)) / visible if visible else 1.0
 
 
 def _repetition(text: str) -> float:
@@ -211,5 +213,8 @@ def _repetition(text: str) -> float:
 
 def _broken(text: str) -> bool:
     """Replacement, control or unassigned characters, or one character eight times in a row."""
-    odd = any(char == "\ufffd" or unicodedata.category(char) in ("Cc", "Cn", "Co") for char in text)
-    return odd or re.search(r"([^\s\d])\1{7}", text) is not None
+    if _RUN.search(text):
+        return True
+    if text.isascii() and text.isprintable():
+        return False
+    return any(char == "\ufffd" or unicodedata.category(char) in ("Cc", "Cn", "Co") for char in text)
