@@ -49,6 +49,8 @@ FEATURES = "features"
 """Folder of the feature store beside the runs."""
 AUGMENTED = "augmented"
 """Folder of a run with the provenance of every augmented row."""
+REFIT = "refit"
+"""The towers over fine-tuned vectors, to be compared with those of `select`."""
 RAW = "raw_vectors.npy"
 """The un-tuned encoder's vectors, in a run's work folder."""
 
@@ -191,9 +193,9 @@ def _words(run: OpenRun, prepared: Prepared, config: Config) -> tuple[Words, Flo
 
 def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
     provenance = run.folder / AUGMENTED / "texts.parquet"
-    return augment_texts(
-        prepared.shop.dataset.items, prepared.texts, prepared.cut_validation, config, provenance
-    )
+    cut = prepared.cut_validation
+    fit = contexts_before(prepared.contexts, cut, prepared.grain)
+    return augment_texts(prepared.shop.dataset.items, prepared.texts, cut, config, provenance, fit)
 
 
 def _variants(encoder: TextEncoder, whitening: Whitening, texts: dict[int, str], size: int) -> Floats | None:
@@ -225,7 +227,7 @@ def _towers(
     shop = prepared.shop
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
     provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
-    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance)
+    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance, shop.dataset.relations)
     towers = fit_towers(
         augmented.contexts,
         words.vectors,
@@ -237,7 +239,7 @@ def _towers(
         lift=chosen.lift if chosen else None,
         fusion=augmented.fusion,
         text_variants=words.variants,
-        stage=stage,
+        stage="select" if stage == REFIT else stage,  # the same draws as the fit it is compared with
         progress=progress,
     )
     return towers, augmented
@@ -275,7 +277,7 @@ def _finetune(
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
         tuned = side(encoder, whitening, vectors)
         epochs = max(towers.epochs, 1)
-        return _towers(run, prepared, tuned, config, "refit", cut, epochs=epochs, progress=progress)[0]
+        return _towers(run, prepared, tuned, config, REFIT, cut, epochs=epochs, progress=progress)[0]
 
     result = finetune_encoder(
         words.encoder,
