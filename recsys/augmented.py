@@ -14,6 +14,7 @@ from recsys.artifacts import replacing
 from recsys.augment.expand import expand_contexts, expand_texts
 from recsys.augment.fuse import Fusion
 from recsys.augment.policy import load_policy
+from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
 
@@ -29,7 +30,12 @@ class AugmentedRows:
 
 
 def augment_rows(
-    contexts: Contexts, vocabulary: Vocabulary, moment: int, config: Config, provenance: Path
+    contexts: Contexts,
+    vocabulary: Vocabulary,
+    moment: int,
+    config: Config,
+    provenance: Path,
+    relations: pd.DataFrame | None = None,
 ) -> AugmentedRows:
     """Augment the contexts of one fit as configured; off is the identity.
 
@@ -39,17 +45,24 @@ def augment_rows(
         moment: Unix seconds to note as the time of making: the fit's cut, so that a rerun is the same.
         config: Section `augment` and the seed are read.
         provenance: Where the children's provenance is written.
+        relations: The dataset's, for ops that ask friends.
     """
     if not config.augment.enabled:
         return AugmentedRows(contexts, None)
     policy, seed = load_policy(config.augment.policy), config.run.seed
     grown = expand_contexts(
-        contexts, vocabulary, policy, seed, max_expansion=config.augment.max_expansion, created=moment
+        contexts,
+        vocabulary,
+        policy,
+        seed,
+        max_expansion=config.augment.max_expansion,
+        created=moment,
+        friends=friends_of(relations),
     )
     _write(provenance, grown.provenance)
     if len(grown.contexts) == len(contexts):
         return AugmentedRows(contexts, None, grown.counts)
-    fusion = Fusion(grown.contexts.parents, config.augment, seed, grown.strengths)
+    fusion = Fusion(grown.contexts.parents, config.augment, seed, grown.strengths, grown.confidences)
     return AugmentedRows(grown.contexts, fusion, grown.counts)
 
 
@@ -62,14 +75,28 @@ class TextVariants:
 
 
 def augment_texts(
-    items: pd.DataFrame, texts: list[str], moment: int, config: Config, provenance: Path
+    items: pd.DataFrame,
+    texts: list[str],
+    moment: int,
+    config: Config,
+    provenance: Path,
+    contexts: Contexts | None = None,
 ) -> TextVariants:
-    """Augmented variants of the catalogue's texts, for training alone; off gives none."""
+    """Augmented variants of the catalogue's texts, for training alone; off gives none.
+
+    With `contexts`, rows of role `fit` from before the moment, ops may say of an item what is bought with it.
+    """
     if not config.augment.enabled:
         return TextVariants({})
     policy = load_policy(config.augment.policy)
     grown = expand_texts(
-        items, texts, policy, config.run.seed, max_expansion=config.augment.max_expansion, created=moment
+        items,
+        texts,
+        policy,
+        config.run.seed,
+        max_expansion=config.augment.max_expansion,
+        created=moment,
+        contexts=contexts,
     )
     _write(provenance, grown.provenance)
     children = np.flatnonzero(grown.parents >= 0).tolist()

@@ -25,7 +25,7 @@ from recsys.augment.examples import (
 from recsys.augment.gates.drift import Drift, Sample, consistent
 from recsys.augment.gates.gate import Encode, Evidence
 from recsys.augment.gates.panel import sift
-from recsys.augment.grow import Grown, extend, grow, within_cap
+from recsys.augment.grow import Grown, confidences, extend, grow, within_cap
 from recsys.augment.lending import HistorySide, history_side
 from recsys.augment.neighbours import covisitation_neighbours, fit_covisitation
 from recsys.augment.policy import Branch, Policy
@@ -50,6 +50,8 @@ class ExpandedContexts:
     """One row per child, in the children's order; see `recsys.augment.provenance.SCHEMA`."""
     strengths: Floats
     """(len(contexts),) share of the original that a child lost; 0 for originals."""
+    confidences: Floats
+    """(len(contexts),) the lowest score that a gate gave, in [0, 1]; 1 for originals and without gates."""
     counts: dict[str, int]
     policy_id: str
 
@@ -107,7 +109,7 @@ def expand_contexts(
     policy_id, branch = policy.policy_id, policy.history
     if not branch.ops.ops:
         zeros = np.zeros(len(contexts), np.float32)
-        return ExpandedContexts(contexts, SCHEMA.empty_table(), zeros, {}, policy_id)
+        return ExpandedContexts(contexts, SCHEMA.empty_table(), zeros, zeros + 1, {}, policy_id)
     needs, evidence = branch.needs, Evidence()
     if "covisitation" in branch.evidence or ("neighbours" in needs and neighbours is None):
         evidence.covisitation = fit_covisitation(contexts, len(vocabulary))
@@ -122,6 +124,7 @@ def expand_contexts(
         concatenate([contexts, children.take(kept)]),
         _provenance(grown, "history", policy_id, seed, created).take(pa.array(kept)),
         np.concatenate([np.zeros(len(contexts), np.float32), strengths]),
+        np.concatenate([np.ones(len(contexts), np.float32), confidences(grown)[kept]]),
         dict(sorted(grown.counts.items())),
         policy_id,
     )

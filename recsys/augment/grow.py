@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from recsys.augment.op import E, Plan
 from recsys.randomness import row_streams
+from recsys.types import Floats
 
 if TYPE_CHECKING:
     from recsys.augment.policy import Branch
@@ -114,6 +115,14 @@ def extend(grown: Grown[Any], part: Grown[Any]) -> None:
     for name, scores in part.scores.items():
         grown.scores.setdefault(name, []).extend(scores)
     grown.counts.update(part.counts)
+
+
+def confidences(grown: Grown[Any]) -> Floats:
+    """Per child the lowest score that a gate gave, in [0, 1]; 1 without gates."""
+    lowest = np.ones(len(grown.row_ids), np.float32)
+    for scores in grown.scores.values():
+        lowest = np.minimum(lowest, np.asarray(scores, np.float32))
+    return np.clip(lowest, 0.0, 1.0)
 
 
 def within_cap(grown: Grown[Any], cap: int, seed: int) -> NDArray[np.int64] | None:

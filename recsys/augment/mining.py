@@ -32,7 +32,8 @@ def mined_synonyms(
     words: Words,
     neighbours: Mapping[Item, tuple[Item, ...]],
     *,
-    min_similarity: float = 0.4,
+    min_similarity: float = 0.3,
+    min_variant: float = 0.15,
     min_lift: float = 1.5,
     most: int = 3,
 ) -> dict[str, tuple[str, ...]]:
@@ -47,6 +48,7 @@ def mined_synonyms(
         words: Which items say which words, and in which order.
         neighbours: Correlated items.
         min_similarity: Smallest cosine.
+        min_variant: Smallest cosine of two spellings of one word.
         min_lift: Smallest ratio of common neighbours to those that chance would give.
         most: Synonyms per word at most.
     """
@@ -56,14 +58,15 @@ def mined_synonyms(
         return {}
     names = [words.names[i] for i in kept.tolist()]
     says = words.says[:, kept].tocsc()
-    left, right, cosine = _alike(_contexts(words, names), min_similarity)
+    left, right, cosine = _alike(_contexts(words, names), min(min_similarity, min_variant))
     together = np.asarray((says.T @ says).tocsr()[left, right]).reshape(-1)
     by_chance = counts[kept][left] * counts[kept][right] / words.says.shape[0]
     lift = _lift(says, neighbours, left, right)
     found: dict[str, list[tuple[float, str]]] = {}
     for i in np.flatnonzero(together <= np.maximum(by_chance, 1.0)).tolist():
         one, other = names[left[i]], names[right[i]]
-        if one.isascii() != other.isascii() or not (lift[i] >= min_lift or _same_spelling(one, other)):
+        proven = cosine[i] >= min_similarity and lift[i] >= min_lift
+        if one.isascii() != other.isascii() or not (proven or _same_spelling(one, other)):
             continue
         found.setdefault(one, []).append((-float(cosine[i]), other))
         found.setdefault(other, []).append((-float(cosine[i]), one))
@@ -132,11 +135,12 @@ def _lift(
 
 
 def _same_spelling(one: str, other: str) -> bool:
-    """Whether two words are one, spelled in two ways: hyphens, doubled letters, -our and -or, -re and -er."""
+    """Whether two words are one: hyphens, doubled letters, plurals, -our or -or, -re or -er, -ise or -ize."""
     return one.isascii() and len(min(one, other, key=len)) >= 4 and _skeleton(one) == _skeleton(other)
 
 
 def _skeleton(word: str) -> str:
     word = word.replace("-", "").replace("'", "").replace("our", "or").replace("ise", "ize")
+    word = word.removesuffix("s")
     word = word[:-2] + "er" if word.endswith("re") else word
     return "".join(char for i, char in enumerate(word) if i == 0 or char != word[i - 1])

@@ -110,7 +110,8 @@ def test_children_stand_behind_untouched_originals() -> None:
         assert (np.diff(history.timestamps) >= 0).all()
     assert expanded.provenance.schema == SCHEMA
     assert expanded.provenance.num_rows == len(children)
-    assert len(expanded.strengths) == len(whole)
+    assert len(expanded.strengths) == len(expanded.confidences) == len(whole)
+    assert (expanded.confidences == 1.0).all(), "no gates"
     counts = expanded.counts
     assert counts["rows"] == len(contexts)
     rejected = sum(count for name, count in counts.items() if name.startswith("rejected:"))

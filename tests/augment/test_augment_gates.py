@@ -276,7 +276,9 @@ def test_honest_histories_pass() -> None:
         refused = sum(n for name, n in grown.counts.items() if "unlikely" in name or "unrelated" in name)
         assert refused <= 0.02 * len(contexts), (op, grown.counts)
         assert grown.counts["accepted"] > 0.5 * len(contexts), op
-        assert "label_consistency" in dict(grown.provenance["scores"][0].as_py())
+        scores = [dict(row.as_py()) for row in grown.provenance["scores"]]
+        lowest = [min(row["label_consistency"], row["related"]) for row in scores]
+        assert grown.confidences[len(contexts) :].tolist() == pytest.approx(lowest)
 
 
 @pytest.mark.parametrize(
