@@ -14,7 +14,7 @@ from recsys.augment.constraints import EDGES
 from recsys.augment.example import TextExample
 from recsys.augment.op import Counts, Rates
 from recsys.augment.text import TextOp, rebuilt, tokens_of
-from recsys.augment.tokens import ADDED, PROTECTED
+from recsys.augment.tokens import ADDED, PROTECTED, flat
 from recsys.randomness import Stream
 
 
@@ -110,8 +110,9 @@ class MinedSynonym(_SwapSynonyms):
     needs = frozenset({"synonyms"})
 
     def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
-        """What was mined for the word, travelling with the example."""
-        return example.synonyms.get(word, ())
+        """What was mined for the word; a word of the item's own category is what the item is, and stays."""
+        others = example.synonyms.get(word, ())
+        return () if others and word in flat(example.fields.get("category", "")) else others
 
 
 class WordnetSynonym(_SwapSynonyms):

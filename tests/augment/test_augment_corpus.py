@@ -15,7 +15,7 @@ from recsys.augment.examples import with_side
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, neighbour_keys
 from recsys.augment.registry import op_from_plain
 from recsys.augment.wordnet import open_wordnet
-from recsys.augment.words import Synonym, WordInsertion
+from recsys.augment.words import MinedSynonym, Synonym, WordInsertion
 from recsys.errors import ConfigError
 from recsys.randomness import stream
 
@@ -95,6 +95,17 @@ def test_synonyms_need_text_and_behaviour() -> None:
     assert synonyms["couch"] == ("sofa",)
     assert "hammer" not in synonyms, "the same text, but other buyers"
     assert "sofa" not in text_side(examples, frozenset({"synonyms"})).synonyms, "no behaviour, no synonym"
+
+
+def test_mined_words_leave_what_the_item_is() -> None:
+    carried = {"synonyms": {"lamp": ("keyboard",), "nice": ("pretty",)}}
+    op = MinedSynonym(rate_range=(1.0, 1.0))
+    free = op.run(TextExample("i", "a nice lamp here", **carried), stream(0))
+    kept = op.run(TextExample("i", "a nice lamp here", {"category": "Office, Lamp"}, **carried), stream(0))
+    assert free is not None
+    assert free[0].text == "a pretty keyboard here"
+    assert kept is not None
+    assert kept[0].text == "a pretty lamp here"
 
 
 def test_spelling_variants_need_no_behaviour() -> None:
