@@ -18,8 +18,6 @@ from recsys.types import Query, RankedList, UserFeatures
 
 STRANGER = "somebody-new"
 _PLACES = 5
-_QUICK = ("finetune.steps=30",)
-"""So that a first look takes minutes on two cores; a setting given by the user comes after it and wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def command(folder: Path, size: str, seed: int, settings: tuple[str, ...]) -> No
     started = time.perf_counter()
     shop, runs = folder / "demo-shop", folder / "demo"
     _step("data", "sample", "--size", size, "--out", str(shop), "--seed", str(seed))
-    options = [part for setting in (*_QUICK, *settings) for part in ("--set", setting)]
+    options = [part for setting in settings for part in ("--set", setting)]
     _step("run", "--data", str(shop), "--out", str(runs), *options)
     run = load_run(runs)
     guests = pick_guests(run)
