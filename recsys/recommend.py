@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recsys.contexts import Vocabulary
 from recsys.errors import UnknownItemError
 from recsys.rank_features import SOURCES, Candidates, candidate_features
-from recsys.retrieve import Batch, OwnedRows, Proposals, Source
+from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source
 from recsys.types import (
     EncodedHistory,
     Floats,
@@ -33,8 +33,6 @@ from recsys.types import (
 
 POPULAR = "popular"
 """Marks places filled from the popular list."""
-_DECIMALS = 5
-"""Scores that agree so far are equal: their last bits depend on how many candidates were scored together."""
 _CELLS = 8_000_000
 """Users x items scored at once: bounds the memory of the dense sources to about 32 MB each."""
 
@@ -105,7 +103,7 @@ class Recommender:
         _, found = self._index.search(self.shelf.item_vectors[row : row + 1], 4 * k + 50)
         rows = found[0][(found[0] >= 0) & (found[0] != row)]
         vectors = _unit(self.shelf.item_vectors[rows])
-        cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(_DECIMALS)
+        cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(DECIMALS)
         order = np.lexsort((rows, -cosines))[:k]
         return RankedList(self._places(rows[order], cosines[order], [("similar",)] * k))
 
@@ -141,7 +139,7 @@ class Recommender:
         for i, query in enumerate(queries):
             span = slice(bounds[i], bounds[i + 1])
             fallback = self._fallback_reason(query)
-            rows, scores = ranked.candidates.rows[span], ranked.scores[span].round(_DECIMALS)
+            rows, scores = ranked.candidates.rows[span], ranked.scores[span].round(DECIMALS)
             ranks = ranked.candidates.source_ranks[span]
             if fallback is not None:
                 rows, scores, ranks = rows[:0], scores[:0], ranks[:0]

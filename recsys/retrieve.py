@@ -15,6 +15,8 @@ from scipy import sparse
 
 from recsys.types import EncodedHistory, Floats, Index, Rows
 
+DECIMALS = 5
+"""Scores that agree so far are equal: their last bits depend on how much was computed together."""
 RECENT_DECAY = 0.8
 """Weight of each step back in `covisit_recent`; `covisit_all` weighs everything a user owns alike."""
 
@@ -86,6 +88,10 @@ class TwoTowerSource:
     def propose(self, batch: Batch) -> Proposals:
         """Search the index; users without a vector get nothing."""
         scores, rows = self._index.search(batch.user_vectors, self._num + batch.spare)
+        # A last bit that depends on the size of the batch must not decide between equal items.
+        scores = scores.round(DECIMALS)
+        order = np.lexsort((rows, -scores), axis=-1)
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
         rows[~batch.user_vectors.any(axis=1)] = -1
         return Proposals(rows, scores, self._num)
 
