@@ -197,6 +197,8 @@ class RetrieveConfig(Section):
     """The user's own items."""
     trending: int = Field(50, ge=0)
     """Popular items of the last 30 days."""
+    fresh: int = Field(30, ge=0)
+    """Items nobody has had yet, nearest in text."""
 
 
 class RankConfig(Section):

@@ -120,7 +120,7 @@ def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
         config.model.history_length,
         threads,
     )
-    sources = build_sources(config.retrieve, index, load_covisitation(folder), shelf.facts)
+    sources = build_sources(config.retrieve, index, load_covisitation(folder), shelf)
     scorer = OnnxScorer(ranker, threads) if ranker is not None and ranker.is_file() else None
     return Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
 

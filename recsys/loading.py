@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.artifacts import load_array, load_manifest, resolve_run, verify_files, write_array
@@ -19,7 +18,14 @@ from recsys.errors import ArtifactError
 from recsys.index import load_index
 from recsys.rank_features import FACTS, RANK_FEATURES
 from recsys.recommend import Recommender, Shelf
-from recsys.retrieve import CovisitationSource, RepeatsSource, Source, TrendingSource, TwoTowerSource
+from recsys.retrieve import (
+    CovisitationSource,
+    FreshSource,
+    RepeatsSource,
+    Source,
+    TrendingSource,
+    TwoTowerSource,
+)
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
 from recsys.types import Floats, Index
@@ -75,7 +81,7 @@ def load_run(path: Path, threads: int | None = None, *, verify: bool = False) ->
         run / "user_tower.onnx", load_array(run / "history_vectors.npy"), config.model.history_length, threads
     )
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
-    sources = build_sources(config.retrieve, index, load_covisitation(run), shelf.facts)
+    sources = build_sources(config.retrieve, index, load_covisitation(run), shelf)
     recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
     return LoadedRun(run, manifest.run_id, config, recommender, int(manifest.stages["export"]["moment"]))
 
@@ -108,7 +114,7 @@ def load_shelf(run: Path) -> Shelf:
 
 
 def build_sources(
-    config: RetrieveConfig, index: Index, covisitation: sparse.csr_matrix, facts: NDArray[np.void]
+    config: RetrieveConfig, index: Index, covisitation: sparse.csr_matrix, shelf: Shelf
 ) -> list[Source]:
     """The sources that are switched on."""
     sources: list[Source] = []
@@ -120,8 +126,10 @@ def build_sources(
     if config.repeats:
         sources.append(RepeatsSource(config.repeats))
     if config.trending:
-        popularity: Floats = np.asarray(facts["count_30d"], np.float32)
+        popularity: Floats = np.asarray(shelf.facts["count_30d"], np.float32)
         sources.append(TrendingSource(popularity, config.trending))
+    if config.fresh:
+        sources.append(FreshSource(shelf.text_vectors, np.asarray(shelf.facts["count"]), config.fresh))
     return sources
 
 

@@ -12,14 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.retrieve import Batch, Proposals
+from recsys.retrieve import TEXT_DECAY, TEXT_HISTORY, Batch, Proposals
 from recsys.types import Floats, Rows
 
 DAY = 86_400.0
-TEXT_DECAY = 0.7
-TEXT_HISTORY = 20
-"""How many of the newest history items the text features compare with."""
-SOURCES = ("two_tower", "covisit_recent", "covisit_all", "repeats", "trending")
+SOURCES = ("two_tower", "covisit_recent", "covisit_all", "repeats", "trending", "fresh")
 """Every source the ranker has a place for; one that is switched off leaves zeros."""
 RANK_FEATURES = (
     "match", "text_match", "text_last", "text_max",

@@ -17,6 +17,10 @@ from recsys.types import EncodedHistory, Floats, Index, Rows
 
 DECIMALS = 5
 """Scores that agree so far are equal: their last bits depend on how much was computed together."""
+TEXT_DECAY = 0.7
+"""Weight of each step back where the text of a history is summed up."""
+TEXT_HISTORY = 20
+"""How many of the newest history items their text is taken from."""
 RECENT_DECAY = 0.8
 """Weight of each step back in `covisit_recent`; `covisit_all` weighs everything a user owns alike."""
 
@@ -161,6 +165,30 @@ class TrendingSource:
         size = (len(batch), length)
         rows = np.broadcast_to(self._rows[:, :length], size)
         return Proposals(rows, np.broadcast_to(self._scores[:, :length], size), self._num)
+
+
+class FreshSource:
+    """Items that nobody has had yet, by the text of what the user had lately: a new item's first chance."""
+
+    name = "fresh"
+
+    def __init__(self, text_vectors: Floats, counts: Floats, num: int) -> None:
+        self._text, self._num = text_vectors, num
+        self._rows: Rows = np.flatnonzero(counts == 0).astype(np.int64)
+        self._fresh: Floats = np.asarray(text_vectors[self._rows])
+
+    def propose(self, batch: Batch) -> Proposals:
+        """Nearest by cosine to the recency-weighted text of the history; users without one get nothing."""
+        profiles = np.zeros((len(batch), self._text.shape[1]), np.float32)
+        for i, history in enumerate(batch.histories):
+            recent = history.rows[::-1][:TEXT_HISTORY]
+            profiles[i] = TEXT_DECAY ** np.arange(len(recent), dtype=np.float32) @ self._text[recent]
+        lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
+        cosines = (profiles / np.maximum(lengths, 1e-6)) @ self._fresh.T
+        places, scores = top_rows(cosines.round(DECIMALS), self._num + batch.spare)
+        rows = self._rows[places]
+        rows[(scores <= 0) | (lengths == 0)] = -1
+        return Proposals(rows, scores, self._num)
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:

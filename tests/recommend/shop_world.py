@@ -11,6 +11,7 @@ from recsys.rank_features import item_facts
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
     CovisitationSource,
+    FreshSource,
     RepeatsSource,
     Source,
     TrendingSource,
@@ -108,6 +109,7 @@ def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = N
         CovisitationSource(covisitation, quotas.get("covisitation", 10), recent=False),
         RepeatsSource(quotas.get("repeats", 5)),
         TrendingSource(np.asarray(facts["count_30d"], np.float32), quotas.get("trending", 10)),
+        FreshSource(vectors, np.asarray(facts["count"]), quotas.get("fresh", 3)),
     ]
     vocabulary = Vocabulary([f"i{row}" for row in range(NUM_ITEMS)])
     shelf = Shelf(vocabulary, vectors, vectors, facts, [{"title": f"item {r}"} for r in range(NUM_ITEMS)])

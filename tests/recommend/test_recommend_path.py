@@ -35,7 +35,7 @@ def test_an_item_nobody_bought_is_reached_by_its_vector(world: World) -> None:
     cold = PER_BLOCK - 1  # nobody in block 0 has its last item
     answer = world.recommender.recommend([ask(world.users["u0"])])[0]
     place = next(place for place in answer.items if place.item_id == f"i{cold}")
-    assert place.sources == ("two_tower",)
+    assert place.sources == ("two_tower", "fresh")
 
 
 def test_exclude_seen_leaves_out_everything_owned_also_beyond_the_history(world: World) -> None:
