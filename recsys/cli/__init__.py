@@ -78,6 +78,8 @@ def cli(verbose: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0 done, 2 bad usage or input, 1 failure."""
     verbose = bool(os.environ.get("RECSYS_TRACEBACK"))
+    # Threads of torch and FAISS that spin while they wait cost a busy machine a factor of six.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         left = cli.main(args=list(arguments) if arguments is not None else None, standalone_mode=False)
     except RecsysError as error:
