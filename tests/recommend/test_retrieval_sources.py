@@ -4,7 +4,16 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.retrieve import Batch, CovisitationSource, OwnedRows, RepeatsSource, fit_covisitation, top_rows
+from recsys.retrieve import (
+    Batch,
+    CovisitationSource,
+    FreshSource,
+    OwnedRows,
+    RepeatsSource,
+    TwoTowerSource,
+    fit_covisitation,
+    top_rows,
+)
 from recsys.types import EncodedHistory
 
 
@@ -63,6 +72,32 @@ def test_repeats_come_by_count_then_by_newest() -> None:
     proposals = RepeatsSource(3).propose(batch_of([[5, 6, 7, 8], []], [[1, 3, 3, 1], []]))
     assert proposals.rows[0].tolist()[:3] == [7, 6, 8]
     assert (proposals.rows[1] == -1).all()
+
+
+def test_fresh_items_are_those_nobody_had_nearest_in_text_first() -> None:
+    text = np.array([[1, 0], [0, 1], [0.8, 0.6], [1, 0], [0.6, 0.8], [-1, 0]], np.float32)
+    counts = np.array([3, 4, 0, 1, 0, 0], np.float32)
+    proposals = FreshSource(text, counts, 3).propose(batch_of([[0], [1], []]))
+    assert proposals.rows[0].tolist() == [2, 4, -1]  # the item that points away is no candidate
+    assert proposals.rows[1].tolist()[0] == 4
+    assert (proposals.rows[2] == -1).all()
+
+
+def test_the_last_bit_of_a_score_does_not_order_equal_items() -> None:
+    class Wobbly:
+        """An index whose last bits depend on the size of the batch, as BLAS makes them."""
+
+        def search(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+            bit = np.float32(1e-7 if len(queries) > 1 else -1e-7)
+            scores = np.array([[0.5 + bit, 0.5, 0.25]] * len(queries), np.float32)
+            return np.sort(scores)[:, ::-1], np.array([[7, 3, 1] if bit > 0 else [3, 7, 1]] * len(queries))
+
+    batch = batch_of([[0], [1]])
+    batch.user_vectors[:] = 1
+    alone = batch_of([[0]])
+    alone.user_vectors[:] = 1
+    source = TwoTowerSource(Wobbly(), 3)
+    assert source.propose(batch).rows[0].tolist() == source.propose(alone).rows[0].tolist() == [3, 7, 1]
 
 
 @settings(max_examples=40, deadline=None)
