@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys.errors import ConfigError
 
+PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""SHA-256 of model.safetensors in the packaged copy of the default encoder."""
+
 
 class Section(BaseModel):
     """One table of the configuration: closed, frozen, every field with a sentence of its own."""

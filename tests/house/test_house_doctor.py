@@ -110,7 +110,7 @@ def test_twins_that_overwrite_each_other_are_found(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_changed_encoder_is_not_to_be_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "ENCODER_DIGEST", "0" * 64)
+    monkeypatch.setattr(doctor, "PACKAGED_WEIGHTS", "0" * 64)
     finding = by_topic(examine(tmp_path))["encoder"]
     assert finding.verdict == "missing"
     assert "checksum" in finding.detail
