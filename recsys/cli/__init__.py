@@ -6,7 +6,6 @@ for torch.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
@@ -15,19 +14,20 @@ from collections.abc import Sequence
 import click
 
 from recsys import __version__
+from recsys.cli.lazy import LazyGroup
 from recsys.errors import RecsysError
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    # name: (module under recsys.cli, one sentence)
-    "augment": ("augment", "Augmentation ops: list, run, explain, replay."),
-    "data": ("data", "Check a dataset, make a sample shop, fetch a public set."),
-    "demo": ("demo", "A made-up shop from nothing to ranked recommendations."),
-    "doctor": ("doctor", "Say what is installed, which device will be used, what is missing."),
-    "evaluate": ("evaluate", "Score ranked lists against what users did afterwards."),
-    "features": ("features", "Apply, materialise or show the feature store."),
-    "recommend": ("recommend", "Write ranked lists for a file of users."),
-    "run": ("run", "Every stage, from two files to a promoted run."),
-    "serve": ("serve", "Answer recommendation requests over HTTP."),
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    # name: (module under recsys.cli, name in it, one sentence)
+    "augment": ("augment", "command", "Augmentation ops: list, run, explain, replay."),
+    "data": ("data", "command", "Check a dataset, make a sample shop, fetch a public set."),
+    "demo": ("demo", "command", "A made-up shop from nothing to ranked recommendations."),
+    "doctor": ("doctor", "command", "Say what is installed, which device will be used, what is missing."),
+    "evaluate": ("evaluate", "command", "Score ranked lists against what users did afterwards."),
+    "features": ("features", "command", "Apply, materialise or show the feature store."),
+    "recommend": ("recommend", "command", "Write ranked lists for a file of users."),
+    "run": ("run", "command", "Every stage, from two files to a promoted run."),
+    "serve": ("serve", "command", "Answer recommendation requests over HTTP."),
 }
 
 _NOISY = (
@@ -37,30 +37,12 @@ _NOISY = (
 """Libraries whose remarks below a warning are of no use to a reader of our log."""
 
 
-class LazyGroup(click.Group):
-    """Imports a command's module only when that command is asked for."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names, for `--help`."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command itself; each module calls it `command`."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"recsys.cli.{COMMANDS[cmd_name][0]}")
-        command = module.command
-        if not isinstance(command, click.Command):
-            raise TypeError(f"recsys.cli.{COMMANDS[cmd_name][0]}.command is not a click command")
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing any of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, sentence) for name, (_, sentence) in sorted(COMMANDS.items())])
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    package="recsys.cli",
+    table=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="recsys")
 @click.option("-v", "--verbose", is_flag=True, help="Log what is being done, and tracebacks of failures.")
 def cli(verbose: bool) -> None:

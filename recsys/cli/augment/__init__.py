@@ -1,0 +1,18 @@
+"""`recsys augment`: a module per command, imported when the command is asked for."""
+
+from __future__ import annotations
+
+from recsys.cli.lazy import LazyGroup
+
+command = LazyGroup(
+    "recsys.cli.augment",
+    {
+        # name: (module of this package, name in it, one sentence)
+        "explain": ("explain", "explain", "Show an augmented row's parent, steps, scores and diff."),
+        "ops": ("ops", "ops", "List the ops and their settings."),
+        "replay": ("explain", "replay", "Make an augmented row again, and compare."),
+        "run": ("run", "run", "Expand a dataset's item texts and users' histories."),
+    },
+    name="augment",
+    help="Augmentation ops: list, run, explain, replay.",
+)
