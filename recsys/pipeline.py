@@ -20,15 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from recsys.artifacts import load_array, load_manifest, write_array
+from recsys.artifacts import load_array
 from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
 from recsys.config import Config
-from recsys.contexts import Contexts
-from recsys.data.catalogue import item_texts
 from recsys.data.contexts_from import contexts_before
-from recsys.data.features import FeatureStoreRoom
 from recsys.data.interactions import load_dataset
-from recsys.data.split import temporal_cuts
 from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
@@ -37,6 +33,7 @@ from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
+from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
 from recsys.runs import OpenRun, join_run, open_run
@@ -51,22 +48,6 @@ AUGMENTED = "augmented"
 """Folder of a run with the provenance of every augmented row."""
 REFIT = "refit"
 """The towers over fine-tuned vectors, to be compared with those of `select`."""
-RAW = "raw_vectors.npy"
-"""The un-tuned encoder's vectors, in a run's work folder."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the model stages work on."""
-
-    shop: Shop
-    contexts: Contexts
-    """Of the whole log; each fit takes those before its cut."""
-    grain: int
-    validation: Contexts
-    cut_validation: int
-    cut_report: int
-    texts: list[str]
 
 
 @dataclass(frozen=True)
@@ -115,11 +96,11 @@ def run_pipeline(
             events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_json()
         )
     if run.leads:
-        _prepare(run, shop, out / FEATURES)
+        prepare_shop(run, shop, out / FEATURES)
     group.wait()
-    prepared = _load_prepared(run, shop)
+    prepared = load_prepared(run, shop)
     if run.leads:
-        _encode_texts(run, prepared, config, progress)
+        encode_texts(run, prepared, config, progress)
     group.wait()
     words, raw = _words(run, prepared, config)
     words, chosen = _select(run, prepared, words, config, progress)
@@ -131,55 +112,6 @@ def run_pipeline(
         run.finish(files, measured.to_dict())
     group.wait()
     return run.folder, measured
-
-
-def _prepare(run: OpenRun, shop: Shop, store_folder: Path) -> None:
-    """Features into the store, training rows out of it, into the run."""
-    config, log = shop.config, shop.dataset.interactions
-    with run.stage("features") as figures:
-        store = FeatureStoreRoom(store_folder)
-        figures["rows"] = store.write(shop.dataset, config.features)
-        store.apply()
-        store.materialize()
-        weights = config.data.event_weights
-        contexts = store.training_contexts(log, shop.vocabulary, config.features, weights)
-        start, end = temporal_cuts(log["timestamp"].to_numpy(np.int64), config.split)
-        between = log[(log["timestamp"] >= start) & (log["timestamp"] < end)]
-        validation = store.held_out_contexts(between, start, shop.vocabulary, config.features, weights)
-        contexts.write(run.work / "contexts")
-        validation.write(run.work / "validation")
-        figures.update(
-            contexts=len(contexts),
-            validation_users=len(validation),
-            grain_seconds=store.grain,
-            cut_validation=start,
-            cut_report=end,
-        )
-
-
-def _load_prepared(run: OpenRun, shop: Shop) -> Prepared:
-    said = load_manifest(run.folder).stages["features"]
-    return Prepared(
-        shop,
-        Contexts.load(run.work / "contexts"),
-        said["grain_seconds"],
-        Contexts.load(run.work / "validation"),
-        said["cut_validation"],
-        said["cut_report"],
-        item_texts(shop.dataset.items),
-    )
-
-
-def _encode_texts(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> None:
-    with run.stage("encode") as figures:
-        cache = run.work / RAW
-        if not cache.is_file():
-            encoder = TextEncoder.load(
-                config.encoder, training_device(config.run.device), config.train.precision
-            )
-            write_array(cache, encoder.encode(prepared.texts, progress="item texts" if progress else None))
-            figures["device"] = str(encoder.device)
-        figures["texts"] = len(set(prepared.texts))
 
 
 def _words(run: OpenRun, prepared: Prepared, config: Config) -> tuple[Words, Floats]:
