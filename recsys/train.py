@@ -93,6 +93,7 @@ def fit_towers(
     stage: str = "select",
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
+    on_epoch: Callable[[int, float], bool] | None = None,
 ) -> TowersFit:
     """Fit both towers; killed and called again with the same arguments it continues, bit for bit on CPU.
 
@@ -112,6 +113,8 @@ def fit_towers(
         stage: Names the fit in logs and in the keys of its draws.
         progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
+        on_epoch: Called with the number of epochs done and the newest validation ndcg@10 (NaN without
+            validation rows) after each; True ends the fit there.
 
     Raises:
         LeakageError: rows that may not be trained on.
@@ -124,7 +127,7 @@ def fit_towers(
         contexts, text_vectors, item_counts, config, folder, validation, epochs, fusion, text_variants, stage
     )
     with deterministic(fit.device):
-        fit.run(progress, on_step)
+        fit.run(progress, on_step, on_epoch)
         return fit.result(lift)
 
 
@@ -173,7 +176,12 @@ class _Fit:
             self.group.world, contexts, text_vectors, item_counts, text_variants, validation,
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+    def run(
+        self,
+        progress: bool,
+        on_step: Callable[[int], None] | None,
+        on_epoch: Callable[[int, float], bool] | None,
+    ) -> None:
         self._restore()
         if self.state.finished:
             logger.info("%s: the towers are fitted already", self.stage)
@@ -181,7 +189,8 @@ class _Fit:
         board = open_board(self.folder, self.group)
         for epoch in range(self.state.epoch, self.num_epochs):
             self._epoch(epoch, progress, on_step, board)
-            if self._stops():
+            newest = self.state.validation[-1] if self.state.validation else math.nan
+            if self._stops() or (on_epoch is not None and on_epoch(epoch + 1, newest)):
                 break
         self.state.finished = True
         self._save()

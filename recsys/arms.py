@@ -1,0 +1,318 @@
+"""Arms: trainings that differ in augmentation alone, on one dataset that is prepared once, scored per user.
+
+An arm is the two towers fitted for a fixed number of epochs, each with as many rows as there are originals,
+so that every arm takes the same optimiser steps; it is judged by its ranked lists over the whole catalogue
+for the users of a later slice of time. Rankers and other sources are left out on purpose: they would hide
+what the arm changed.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.artifacts import load_array, write_atomically
+from recsys.augment.policy import Policy, load_policy
+from recsys.augmented import AugmentedRows, augment_rows, augment_texts
+from recsys.config import AugmentConfig, Config
+from recsys.contexts import Contexts
+from recsys.data.contexts_from import contexts_before
+from recsys.data.features import FeatureStoreRoom
+from recsys.data.interactions import load_dataset
+from recsys.data.split import held_out_targets
+from recsys.distributed import training_device
+from recsys.evaluate.answers import AnswerSheet, answer_sheet
+from recsys.evaluate.evaluate import Evaluation, Task, evaluate_lists
+from recsys.evaluate.segments import Segment, coldness_segments, history_segments
+from recsys.evaluate.topk import top_dense
+from recsys.fit import Shop
+from recsys.model.encoder import TextEncoder
+from recsys.model.fitted import TowersFit
+from recsys.model.whitening import Whitening
+from recsys.placebo import Placebo, placebo_rows
+from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
+from recsys.randomness import generator
+from recsys.runs import open_run
+from recsys.train import fit_towers
+from recsys.types import Floats, Rows
+
+logger = logging.getLogger(__name__)
+
+K = 50
+"""Length of the lists."""
+THIN_WORDS = 8
+"""Texts with fewer words are thin."""
+_CELLS = 20_000_000
+
+When = Literal["validation", "report"]
+"""The slice that judges: what came between the two cuts, or what came after the second."""
+
+
+class Arm(NamedTuple):
+    """What differs between two trainings: a policy and how its rows meet the originals."""
+
+    name: str
+    policy: Policy
+    fusion: AugmentConfig = AugmentConfig()
+    placebo: Placebo | None = None
+    """Training rows of a placebo instead of the policy's."""
+
+    @classmethod
+    def of(cls, policy: str) -> Arm:
+        """The arm of a preset or a policy file, with the default fusion."""
+        chosen = load_policy(policy)
+        return cls(chosen.name, chosen)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one training of an arm came to."""
+
+    arm: str
+    seed: int
+    when: When
+    epochs: int
+    users: NDArray[np.object_]
+    """(n,) who was judged."""
+    lists: Rows
+    """(n, K) item rows, best first, what the user had left out; -1 where a list ends early."""
+    evaluation: Evaluation
+    """Under the task `novel`, by segment; intervals are left to comparisons."""
+    curve: tuple[float, ...]
+    """ndcg@10 on the judged users after each epoch, where it was asked for."""
+    stopped: bool = False
+    """Ended before its last epoch because `on_epoch` said so."""
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What augmentation did: `history` and `text`."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> dict[str, NDArray[np.float64]]:
+        """(n',) per metric, for the users with an answer (`evaluation.users`)."""
+        whole = self.evaluation.whole
+        return {name: whole.by_case[:, i] for i, name in enumerate(whole.names)}
+
+
+class Trials:
+    """One dataset, ready for any number of arms."""
+
+    def __init__(self, prepared: Prepared, config: Config, work: Path, report: Contexts) -> None:
+        """Args: what `prepare` made; `report` are the held-out contexts of the newest slice."""
+        self.prepared, self.config, self.work, self._report = prepared, config, work, report
+        self.shop: Shop = prepared.shop
+        self._vectors: dict[str, Floats] = {}
+        self._sheets: dict[When, AnswerSheet] = {}
+
+    @classmethod
+    def prepare(cls, data: Path, work: Path, config: Config, *, progress: bool = True) -> Trials:
+        """Check the data, join features and encode texts, or find all that under `work` again.
+
+        Raises:
+            RecsysError: bad data or configuration.
+        """
+        dataset = load_dataset(data, config.data)
+        shop = Shop(dataset, config)
+        run = open_run(work, config, dataset.digests)
+        report = run.work / "report_contexts"
+        if "features" not in run.manifest.stages:
+            prepare_shop(run, shop, work / "features")
+        prepared = load_prepared(run, shop)
+        if not report.is_dir():
+            _write_report_contexts(report, shop, prepared, work / "features")
+        if "encode" not in run.manifest.stages:
+            encode_texts(run, prepared, config, progress)
+        return cls(prepared, config, run.folder, Contexts.load(report))
+
+    def run(
+        self,
+        arm: Arm,
+        seed: int,
+        *,
+        when: When = "validation",
+        epochs: int | None = None,
+        share: float = 1.0,
+        on_epoch: Callable[[int, float], bool] | None = None,
+    ) -> Outcome:
+        """Train an arm and rank the catalogue for the users of a slice.
+
+        Args:
+            arm: What to train.
+            seed: Of the augmentation and of the training; arms of one seed share all other draws.
+            when: `validation` fits on what lies before the first cut, `report` before the second.
+            epochs: Epochs; `train.max_epochs` when None.
+            share: Share of the users whose rows are trained on; everybody is judged.
+            on_epoch: Told the epoch (from 1) and ndcg@10 on the judged users; True stops.
+        """
+        started = time.perf_counter()
+        cut = self.prepared.cut_validation if when == "validation" else self.prepared.cut_report
+        config = self._config(arm, seed)
+        folder = self.work / "arms" / f"{arm.name}-{seed}-{when}"
+        fit, counts = self._fit_rows(cut, share)
+        rows = self._rows(arm, fit, cut, config, folder)
+        variants, text_counts = self._variants(arm, fit, cut, config, folder)
+        augmented = time.perf_counter()
+        watch = _Watch(on_epoch)
+        towers = fit_towers(
+            rows.contexts,
+            self.text_vectors,
+            counts,
+            config,
+            folder,
+            validation=self._judged(when) if on_epoch else None,
+            epochs=epochs or config.train.max_epochs,
+            lift=config.model.lift,
+            fusion=rows.fusion,
+            text_variants=variants,
+            stage="arm",
+            progress=False,
+            on_epoch=watch if on_epoch else None,
+        )
+        trained = time.perf_counter()
+        lists = self._lists(towers, when)
+        shutil.rmtree(folder, ignore_errors=True)
+        outcome = Outcome(
+            arm=arm.name, seed=seed, when=when, epochs=len(towers.losses),
+            users=np.asarray(self.sheet(when).users, object), lists=lists,
+            evaluation=self.evaluate(lists, when, arm.name),
+            curve=towers.validation, stopped=watch.stopped,
+            counts={"history": rows.counts, "text": text_counts},
+            seconds={
+                "augment": round(augmented - started, 2), "train": round(trained - augmented, 2),
+                "rank": round(time.perf_counter() - trained, 2),
+            },
+        )  # fmt: skip
+        logger.info("%s, seed %d: %s", arm.name, seed, outcome.evaluation["ndcg@10"].mean)
+        return outcome
+
+    def evaluate(self, lists: Rows, when: When, name: str, task: Task = "novel") -> Evaluation:
+        """Ranked lists of a slice's users, scored by segment, without intervals."""
+        sheet = self.sheet(when)
+        segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
+        thin = np.array([len(text.split()) < THIN_WORDS for text in self.prepared.texts])
+        segments.append(Segment("text", f"under {THIN_WORDS} words", items=thin))
+        return evaluate_lists(lists, sheet, task, name=name, segments=segments, replicates=2)
+
+    def sheet(self, when: When) -> AnswerSheet:
+        """Who is judged on a slice, and what they took."""
+        if when not in self._sheets:
+            self._sheets[when] = self._made_sheet(when)
+        return self._sheets[when]
+
+    @cached_property
+    def text_vectors(self) -> Floats:
+        """(n, dim) whitened vectors of the catalogue's texts."""
+        return self._whitening.apply(self._raw)
+
+    @cached_property
+    def _raw(self) -> Floats:
+        return np.array(load_array(self.work / "work" / RAW))
+
+    @cached_property
+    def _whitening(self) -> Whitening:
+        return Whitening.fit(self._raw, self.config.model.dim)
+
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        config = self.config
+        return TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
+
+    def _made_sheet(self, when: When) -> AnswerSheet:
+        early, late = self.prepared.cut_validation, self.prepared.cut_report
+        start, end = (early, late) if when == "validation" else (late, self.shop.end)
+        truth = held_out_targets(self.shop.dataset.interactions, start, end)
+        users = self._judged(when).user_ids.tolist()
+        return answer_sheet(self.shop.events(start), truth, self.shop.vocabulary.item_ids, users)
+
+    def _config(self, arm: Arm, seed: int) -> Config:
+        path = self.work / "policies" / f"{arm.policy.policy_id}.toml"
+        if not path.is_file():
+            write_atomically(path, arm.policy.to_toml())
+        # The empty pipeline runs through the same code, so `off` is a policy here, not a switch.
+        augment = arm.fusion.model_copy(update={"policy": str(path), "enabled": True})
+        run = self.config.run.model_copy(update={"seed": seed})
+        return self.config.model_copy(update={"augment": augment, "run": run})
+
+    def _judged(self, when: When) -> Contexts:
+        contexts = self.prepared.validation if when == "validation" else self._report
+        return contexts.take(np.diff(contexts.history_offsets) > 0)
+
+    def _fit_rows(self, cut: int, share: float) -> tuple[Contexts, NDArray[np.int64]]:
+        fit = contexts_before(self.prepared.contexts, cut, self.prepared.grain)
+        if share >= 1.0:
+            return fit, self.shop.item_counts(cut)
+        users = np.unique(fit.user_ids)
+        drawn = generator(0, "arms", "share").random(len(users)) < share
+        chosen = users[drawn]
+        events = self.shop.events(cut)
+        kept = events.loc[events["user_id"].isin(chosen.tolist()), "item_id"].tolist()
+        size = len(self.shop.vocabulary)
+        counts = np.bincount(self.shop.vocabulary.rows(kept), minlength=size).astype(np.int64)
+        return fit.take(np.isin(fit.user_ids, chosen)), counts
+
+    def _rows(self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path) -> AugmentedRows:
+        if arm.placebo is not None:
+            return placebo_rows(arm.placebo, fit, config.augment, config.run.seed)
+        relations = self.shop.dataset.relations
+        provenance = folder / "histories.parquet"
+        return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations)
+
+    def _variants(
+        self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path
+    ) -> tuple[Floats | None, dict[str, int]]:
+        if arm.placebo is not None or not arm.policy.text.ops.ops:
+            return None, {}
+        items, texts = self.shop.dataset.items, self.prepared.texts
+        grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit)
+        if not grown.texts:
+            return None, grown.counts
+        variants = np.zeros_like(self.text_vectors)
+        rows = np.fromiter(grown.texts, np.int64, len(grown.texts))
+        variants[rows] = self._whitening.apply(self._encoded(list(grown.texts.values())))
+        return variants, grown.counts
+
+    def _encoded(self, texts: list[str]) -> Floats:
+        new = sorted(set(texts) - self._vectors.keys())
+        if new:
+            self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
+
+    def _lists(self, towers: TowersFit, when: When) -> Rows:
+        judged, sheet = self._judged(when), self.sheet(when)
+        users, items = towers.user_vectors(judged), towers.item_vectors()
+        seen = sheet.histories.distinct(len(items))
+        step = max(1, _CELLS // max(len(items), 1))
+        parts = []
+        for start in range(0, len(users), step):
+            chunk = np.arange(start, min(start + step, len(users)))
+            parts.append(top_dense(users[chunk] @ items.T, K, seen.take(chunk)))
+        return np.concatenate(parts)
+
+
+class _Watch:
+    """Passes each epoch's figure on and remembers whether it was told to stop."""
+
+    def __init__(self, on_epoch: Callable[[int, float], bool] | None) -> None:
+        self._on_epoch, self.stopped = on_epoch, False
+
+    def __call__(self, epoch: int, figure: float) -> bool:
+        self.stopped = self._on_epoch is not None and self._on_epoch(epoch, figure)
+        return self.stopped
+
+
+def _write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: Path) -> None:
+    """Held-out contexts of the newest slice, as known just before its cut."""
+    log = shop.dataset.interactions
+    later = log[log["timestamp"] >= prepared.cut_report]
+    room = FeatureStoreRoom(store)
+    room.held_out_contexts(
+        later, prepared.cut_report, shop.vocabulary, shop.config.features, shop.config.data.event_weights
+    ).write(folder)
