@@ -25,6 +25,9 @@ _EVENT_CODE = {name: code for code, name in enumerate(EVENT_TYPES)}
 
 Role = Literal["fit", "held_out"]
 
+MASKED = -1
+"""In a history's rows: an event whose item is not told. It keeps its place, type and time."""
+
 
 def event_code(name: str) -> int:
     """The code of an event type."""
@@ -69,7 +72,7 @@ class Contexts:
 
     Row i has the history `history_rows[history_offsets[i]:history_offsets[i + 1]]`, oldest first, all
     strictly before `moments[i]`, and targets likewise. A row may have an empty history, never an empty
-    target.
+    target. A history's row may be `MASKED`, in an augmented row alone.
     """
 
     user_ids: NDArray[np.str_]
@@ -79,6 +82,7 @@ class Contexts:
     history_offsets: NDArray[np.int64]
     """(n + 1,)"""
     history_rows: Rows
+    """`MASKED` where an augmentation has hidden the item."""
     history_events: NDArray[np.int64]
     """Codes of `EVENT_TYPES`."""
     history_timestamps: NDArray[np.int64]

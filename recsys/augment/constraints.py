@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from recsys.augment import lexicon
 from recsys.augment.example import NOTHING, HistoryExample, TextExample
 from recsys.augment.tokens import ADDED, EDITABLE, PROTECTED, Tokens, cut, flat, language_of
+from recsys.contexts import MASKED
 
 EDGES = ".,;:!?\"'()[]{}<>“”‘’。，；：！？（）【】《》、*~|"
 CLAUSE_ENDS = (".", ",", ";", ":", "!", "?", "|", "。", "，", "；", "：", "！", "？", "、")
@@ -208,6 +209,8 @@ class Acceptance(BaseModel):
             return "target_changed", gone
         if after == before and candidate.event_types == original.event_types:
             return "unchanged", gone
+        if MASKED in present and len(present) == 1:
+            return "nothing_known", gone
         return None, gone
 
 
@@ -220,10 +223,18 @@ def _share_gone(before: tuple[str, ...], after: tuple[str, ...]) -> float:
 
 def _same_protected(before: Tokens, after: Tokens) -> bool:
     if ADDED in after.states or ADDED in before.states:
-        return Counter(_protected(before)) == Counter(_protected(after))
+        first, second = list(_protected(before)), list(_protected(after))
+        return Counter(first) == Counter(second) or _bare(first) == _bare(second)
     # Without additions the states are their own selectors, which is several times faster.
     first, second = list(compress(before.words, before.states)), list(compress(after.words, after.states))
-    return first == second or sorted(first) == sorted(second)
+    if first == second or sorted(first) == sorted(second):
+        return True
+    return _bare(first) == _bare(second)
+
+
+def _bare(words: Iterable[str]) -> Counter[str]:
+    """Words as a new text may write them: in another case, beside other punctuation; mere signs left out."""
+    return Counter(core for core in _cores(words) if not _WORDLESS.fullmatch(core))
 
 
 def _protected(tokens: Tokens) -> Iterator[str]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
+from recsys.augment.asking import NO_ANSWERS, Answers
 from recsys.augment.tokens import Tokens
 
 Item = str | int
-"""An item's id, or its row: ops only compare them."""
+"""An item's id, or its row: ops only compare them. In a history, `recsys.contexts.MASKED` stands for none."""
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 NO_NEIGHBOURS: Mapping[Item, tuple[Item, ...]] = MappingProxyType({})
@@ -60,6 +61,8 @@ class TextExample(NamedTuple):
     """The text cut once and its protected words; ops cut it themselves where this is None."""
     synonyms: Mapping[str, tuple[str, ...]] = NO_SYNONYMS
     """Words that the catalogue uses alike, by word in lower case; shared by all rows and read-only."""
+    answers: Answers = NO_ANSWERS
+    """What models said to the ops that ask one; shared by all rows."""
 
 
 Example = HistoryExample | TextExample

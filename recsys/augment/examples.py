@@ -17,7 +17,7 @@ from recsys.augment.gates.gate import Evidence
 from recsys.augment.grow import Grown
 from recsys.augment.lending import NO_SIDE, HistorySide
 from recsys.augment.policy import Policy
-from recsys.contexts import Contexts
+from recsys.contexts import MASKED, Contexts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,10 +81,11 @@ def history_samples(contexts: Contexts, children: Contexts) -> tuple[Sample, Sam
 
 def _history_sample(contexts: Contexts, counts: NDArray[np.int64]) -> Sample:
     lengths = np.diff(contexts.history_offsets).astype(np.float64)
-    popularity = np.log1p(counts.astype(np.float64))[contexts.history_rows]
-    owners = np.repeat(np.arange(len(contexts)), lengths.astype(np.int64))
-    sums = np.bincount(owners, popularity, len(contexts))
-    means = np.where(lengths > 0, sums / np.maximum(lengths, 1.0), np.nan)
+    known = contexts.history_rows != MASKED
+    popularity = np.log1p(counts.astype(np.float64))[contexts.history_rows[known]]
+    owners = np.repeat(np.arange(len(contexts)), lengths.astype(np.int64))[known]
+    sums, sizes = (np.bincount(owners, weights, len(contexts)) for weights in (popularity, None))
+    means = np.where(sizes > 0, sums / np.maximum(sizes, 1.0), np.nan)
     return Sample({"length": lengths, "popularity": means})
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from recsys.augment.constraints import Protection
-from recsys.augment.example import Example, HistoryExample, TextExample
+from recsys.augment.example import Example, HistoryExample, Item, TextExample
 from recsys.augment.op import Step
 from recsys.augment.policy import Branch, Policy
 from recsys.augment.provenance import parse_plan
 from recsys.augment.tokens import cut, language_of
+from recsys.contexts import MASKED
 from recsys.errors import InputError
 
 
@@ -97,6 +98,13 @@ def explain(
     )
 
 
+def item_name(item: Item, item_ids: Sequence[str] = ()) -> str:
+    """An item of a history for people: its id where the catalogue is given, `[mask]` where it is not told."""
+    if item == MASKED:
+        return "[mask]"
+    return item_ids[item] if item_ids and isinstance(item, int) else str(item)
+
+
 def word_diff(before: Sequence[str], after: Sequence[str], joiner: str = " ") -> str:
     """Two word lists as one text: `[-gone-]`, `{+new+}`, others as they are."""
     parts: list[str] = []
@@ -117,9 +125,7 @@ def _branch(row: Mapping[str, Any], policy: Policy) -> Branch:
 
 def _words(example: Example, item_ids: Sequence[str]) -> Iterator[str]:
     if isinstance(example, HistoryExample):
-        return (
-            item_ids[item] if item_ids and isinstance(item, int) else str(item) for item in example.history
-        )
+        return (item_name(item, item_ids) for item in example.history)
     if example.tokens is not None:
         return iter(example.tokens.words)
     return iter(cut(example.text, language_of(example.text))[0])

@@ -3,7 +3,8 @@
     OUT/
       policy.toml  counts.json
       texts.parquet        row_id, parent_id (null for originals), item_id, text, fields (JSON, of originals)
-      histories.parquet    row_id, parent_id, user_id, moment, item_ids, event_types, timestamps
+      histories.parquet    row_id, parent_id, user_id, moment, item_ids (null where masked), event_types,
+                           timestamps
       provenance.parquet   one row per augmented row
 
 The folder stands alone: originals are in it, so that each augmented row can be explained and made again.
@@ -27,7 +28,7 @@ from recsys.augment.example import Example, HistoryExample, TextExample
 from recsys.augment.expand import ExpandedContexts, ExpandedTexts
 from recsys.augment.fields import item_fields
 from recsys.augment.policy import Policy, load_policy
-from recsys.contexts import EVENT_TYPES, Contexts, Vocabulary, event_code
+from recsys.contexts import EVENT_TYPES, MASKED, Contexts, Vocabulary, event_code
 from recsys.errors import ArtifactError, InputError
 from recsys.types import NEGATIVE_EVENTS
 
@@ -181,7 +182,7 @@ def _history_table(vocabulary: Vocabulary, expanded: ExpandedContexts) -> pa.Tab
     catalogue, event_types = pa.array(vocabulary.item_ids, pa.string()), pa.array(EVENT_TYPES)
     offsets = pa.array(contexts.history_offsets.astype(np.int32))
     lists = {
-        "item_ids": catalogue.take(pa.array(contexts.history_rows)),
+        "item_ids": catalogue.take(pa.array(contexts.history_rows, mask=contexts.history_rows == MASKED)),
         "event_types": event_types.take(pa.array(contexts.history_events)),
         "timestamps": pa.array(contexts.history_timestamps),
     }

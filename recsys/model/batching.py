@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contexts import Contexts
+from recsys.contexts import MASKED, Contexts
 from recsys.types import Floats, Rows
 
 
@@ -16,11 +16,12 @@ class PaddedHistories:
     """Histories of a batch, newest first, padded at the end; every array is (batch, length)."""
 
     rows: Rows
-    """Item rows; 0 where padded."""
+    """Item rows; 0 where padded or masked."""
     events: NDArray[np.int64]
     gaps: Floats
     """Seconds from the event to the context's moment."""
     mask: NDArray[np.bool_]
+    """False where padded, and where the item is not told: those after it keep their lags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,9 @@ class Pairs:
 
 
 def trainable(contexts: Contexts) -> NDArray[np.int64]:
-    """Positions of the rows that teach the towers something: those with a history."""
-    return np.flatnonzero(np.diff(contexts.history_offsets) > 0)
+    """Positions of the rows that teach the towers something: those with an event on a known item."""
+    known = np.concatenate([[0], np.cumsum(contexts.history_rows != MASKED)])
+    return np.flatnonzero(np.diff(known[contexts.history_offsets]) > 0)
 
 
 def pad_histories(contexts: Contexts, positions: NDArray[np.int64], length: int) -> PaddedHistories:
@@ -62,6 +64,7 @@ def pad_histories(contexts: Contexts, positions: NDArray[np.int64], length: int)
         zeros = np.zeros(mask.shape, np.int64)
         return PaddedHistories(zeros, zeros, zeros.astype(np.float32), mask)
     gaps = contexts.moments[positions][:, None] - contexts.history_timestamps[places]
+    mask &= contexts.history_rows[places] != MASKED
     return PaddedHistories(
         rows=np.where(mask, contexts.history_rows[places], 0),
         events=np.where(mask, contexts.history_events[places], 0),

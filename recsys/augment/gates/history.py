@@ -13,6 +13,7 @@ from recsys.augment.example import HistoryExample
 from recsys.augment.gates.gate import Evidence, Gate, Verdicts
 from recsys.augment.neighbours import Covisitation
 from recsys.augment.op import Kind
+from recsys.contexts import MASKED
 from recsys.types import Floats
 
 _DECAY = 0.9
@@ -65,16 +66,16 @@ class Related(HistoryGate):
         model = evidence.covisitation
         if model is None:
             raise ValueError("the gate 'related' needs co-visitation")
-        known = [np.array(sorted(set(example.history)), np.int64) for example in originals]
+        known = [np.array(sorted({*example.history} - {MASKED}), np.int64) for example in originals]
         new = [
-            np.array([item for item in candidate.history if item not in set(original.history)], np.int64)
-            for original, candidate in zip(originals, candidates, strict=True)
+            np.array([item for item in candidate.history if item not in old], np.int64)
+            for old, candidate in zip(({*e.history, MASKED} for e in originals), candidates, strict=True)
         ]
         near = _sums(model, known, new) > 0
         ends = np.cumsum([len(items) for items in new])
         verdicts = Verdicts([], [])
         for i, candidate in enumerate(candidates):
-            size = len(candidate.history)
+            size = len(candidate.history) - candidate.history.count(MASKED)
             foreign = len(new[i]) - int(near[ends[i] - len(new[i]) : ends[i]].sum())
             share = 1.0 - foreign / size if size and len(known[i]) else 1.0
             verdicts.scores.append(share)
@@ -87,16 +88,18 @@ def likelihood(
 ) -> Floats:
     """(n,) mean cosine of the targets with the history's events, newer ones weighing more.
 
-    An event on a target itself counts as 1.
+    An event on a target itself counts as 1; a masked one says nothing, and those before it keep their ages.
     """
     lefts, rights, weights, owners = [], [], [], []
     for row, (example, wanted) in enumerate(zip(examples, targets, strict=True)):
-        size = len(example.history)
+        items = np.array(example.history, np.int64)
+        known = items != MASKED
+        size = int(known.sum())
         if not size or not wanted:
             continue
-        ages = _DECAY ** np.arange(size - 1, -1, -1)
+        ages = (_DECAY ** np.arange(len(items) - 1, -1, -1))[known]
         ages /= ages.sum() * len(wanted)
-        lefts.append(np.tile(np.array(example.history, np.int64), len(wanted)))
+        lefts.append(np.tile(items[known], len(wanted)))
         rights.append(np.repeat(np.array(wanted, np.int64), size))
         weights.append(np.tile(ages, len(wanted)))
         owners.append(np.full(size * len(wanted), row))

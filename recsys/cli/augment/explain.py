@@ -44,10 +44,11 @@ def replay(row_id: str, folder: Path) -> None:
 
 def _content(example: Example, item_ids: Sequence[str]) -> str:
     from recsys.augment.example import TextExample
+    from recsys.augment.explain import item_name
     from recsys.contexts import EVENT_TYPES
 
     if isinstance(example, TextExample):
         return example.text
-    names = [item_ids[int(item)] for item in example.history]
+    names = [item_name(item, item_ids) for item in example.history]
     columns = (names, [EVENT_TYPES[int(code)] for code in example.event_types], example.timestamps)
     return json.dumps([list(event) for event in zip(*columns, strict=True)], ensure_ascii=False)
