@@ -11,6 +11,7 @@ command = LazyGroup(
         "explain": ("explain", "explain", "Show an augmented row's parent, steps, scores and diff."),
         "ops": ("ops", "ops", "List the ops and their settings."),
         "replay": ("explain", "replay", "Make an augmented row again, and compare."),
+        "report": ("report", "report", "One HTML page of what an expansion did."),
         "run": ("run", "run", "Expand a dataset's item texts and users' histories."),
     },
     name="augment",
