@@ -36,11 +36,11 @@ from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_whitening, judge, keep, weights_moved
 from recsys.model.layer_cache import LayerCache
-from recsys.model.progress import Progress
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
 from recsys.optimise import open_board, schedule
+from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.train import fit_towers
 from recsys.types import Floats

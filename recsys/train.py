@@ -40,11 +40,11 @@ from recsys.model.batching import (
 )
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_lift
-from recsys.model.progress import Progress
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
 from recsys.optimise import Board, build_optimizer, open_board, schedule
+from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.types import Floats
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from recsys.artifacts import file_digest
 from recsys.config import PACKAGED_WEIGHTS, EncoderConfig
 from recsys.errors import ArtifactError, ConfigError, DependencyError
-from recsys.model.progress import Progress
+from recsys.progress import Progress
 from recsys.types import Floats
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.model.encoder import TextEncoder
-from recsys.model.progress import Progress
 from recsys.model.whitening import Whitening
+from recsys.progress import Progress
 
 
 class LayerCache:
