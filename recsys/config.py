@@ -82,6 +82,25 @@ class AugmentConfig(Section):
     """Share of the last optimiser steps that see originals only."""
 
 
+class OnlineConfig(Section):
+    """Augmentation of a request: views of a short history, made while the user waits."""
+
+    enabled: Literal["auto", "on", "off"] = "auto"
+    """`auto`: on where validation users with short histories got better lists with it, beyond chance."""
+    policy: str = "online"
+    """A preset's name, or a TOML file of ops; those that need more than a run stores are left out."""
+    below: int = Field(5, ge=1, le=100)
+    """Users with fewer positive events get views; everybody else is left alone."""
+    views: int = Field(4, ge=1, le=32)
+    """Views tried per request; one that the ops leave alone counts as the history itself."""
+    weight: float = Field(0.5, gt=0, le=1)
+    """Share of the user's vector that all views have together."""
+    budget_ms: float = Field(5.0, ge=0)
+    """Milliseconds for the views of one request; when they are spent, the history is taken as it is."""
+    measured_users: int = Field(4000, ge=1)
+    """Validation users that `auto` looks at, drawn at random when there are more."""
+
+
 class EncoderConfig(Section):
     """The text encoder."""
 
@@ -239,6 +258,7 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     augment: AugmentConfig = AugmentConfig()
+    online: OnlineConfig = OnlineConfig()
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()

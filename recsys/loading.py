@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow.parquet as pq
 from scipy import sparse
 
-from recsys.artifacts import load_array, load_manifest, resolve_run, verify_files, write_array
+from recsys.artifacts import Manifest, load_array, load_manifest, resolve_run, verify_files, write_array
+from recsys.augment.online import NoAugmenter, OnlineAugmenter
+from recsys.augment.online_side import POLICY, load_side
+from recsys.augment.policy import load_policy
 from recsys.config import Config, RetrieveConfig, load_config
 from recsys.contexts import Vocabulary
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, ConfigError
 from recsys.index import load_index
 from recsys.rank_features import FACTS, RANK_FEATURES
 from recsys.recommend import Recommender, Shelf
@@ -28,11 +32,18 @@ from recsys.retrieve import (
 )
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
-from recsys.types import Floats, Index
+from recsys.types import Augmenter, Floats, Index
+
+logger = logging.getLogger(__name__)
 
 ITEMS, FACTS_FILE, USERS = "items.parquet", "item_facts.npy", "users.parquet"
 DETAILS = ("title", "category", "brand", "price")
 _COVISITATION = ("indptr", "indices", "data")
+ONLINE = "online"
+"""The stage of the manifest that says whether requests are augmented: `kept`, and why."""
+
+Switch = Literal["run", "on", "off"]
+"""Whether requests are augmented: as the run has decided, or whatever it has decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +56,24 @@ class LoadedRun:
     recommender: Recommender
     moment: int
     """Unix seconds just after the newest event the run knows: the moment that batch lists are made for."""
+    augmenter: Augmenter
+    """Makes views of short histories, where the run augments requests; otherwise says why not."""
 
     def snapshot(self) -> SnapshotSource:
         """The features of every user as the run's data ended."""
         return SnapshotSource(self.path / USERS)
 
 
-def load_run(path: Path, threads: int | None = None, *, verify: bool = False) -> LoadedRun:
+def load_run(
+    path: Path, threads: int | None = None, *, verify: bool = False, augment: Switch = "run"
+) -> LoadedRun:
     """Load a run, `RUNS/live`, or the live run of `RUNS`.
 
     Args:
         path: Where it is.
         threads: Threads of FAISS and ONNX Runtime; None takes the run's own setting.
         verify: Check every file against the manifest's digests first.
+        augment: Whether requests are augmented; `run` follows what the run has measured.
 
     Raises:
         ArtifactError: it is not a finished run, or its parts do not fit each other.
@@ -83,12 +99,52 @@ def load_run(path: Path, threads: int | None = None, *, verify: bool = False) ->
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
     sources = build_sources(config.retrieve, index, load_covisitation(run), shelf)
     recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
-    return LoadedRun(run, manifest.run_id, config, recommender, int(manifest.stages["export"]["moment"]))
+    moment = int(manifest.stages["export"]["moment"])
+    augmenter = augmenter_of(run, manifest, config, shelf, augment)
+    return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter)
 
 
 def load_recommender(path: Path, threads: int | None = None) -> Recommender:
     """The recommender of a run; `load_run` gives the rest as well."""
     return load_run(path, threads).recommender
+
+
+def augmenter_of(
+    run: Path, manifest: Manifest, config: Config, shelf: Shelf, switch: Switch = "run"
+) -> Augmenter:
+    """What augments the requests to a run, or says why nothing does.
+
+    Raises:
+        ArtifactError: the side data does not fit the catalogue.
+    """
+    said = manifest.stages.get(ONLINE)
+    if switch == "off":
+        return NoAugmenter("switched_off")
+    if switch == "run" and said is not None and not said["kept"]:
+        return NoAugmenter("switched_off" if config.online.enabled == "off" else "not_better")
+    if said is None or not (run / POLICY).is_file():
+        logger.info("%s: requests are not augmented: the run stores nothing to do it with", run.name)
+        return NoAugmenter("no_side_data")
+    return load_augmenter(run, config, shelf)
+
+
+def load_augmenter(folder: Path, config: Config, shelf: Shelf) -> Augmenter:
+    """The augmenter over a run's or a fit's folder, whatever was measured."""
+    try:
+        policy = load_policy(folder / POLICY)
+    except ConfigError as error:  # a word list that is not on this machine, an op of another version
+        logger.warning("requests are not augmented: %s", error)
+        return NoAugmenter("no_policy")
+    side = load_side(folder, shelf.vocabulary)
+    brands = (
+        {brand for detail in shelf.details if (brand := detail.get("brand"))} if policy.text.ops.ops else ()
+    )
+    augmenter = OnlineAugmenter(
+        policy, shelf.vocabulary, config.online, config.run.seed, side=side, brands=brands
+    )
+    for name, why in augmenter.skipped.items():
+        logger.warning("%s: requests go without '%s': %s", policy.policy_id, name, why)
+    return augmenter
 
 
 def load_shelf(run: Path) -> Shelf:

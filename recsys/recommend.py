@@ -21,6 +21,7 @@ from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source
 from recsys.types import (
     EncodedHistory,
     Floats,
+    History,
     Index,
     Query,
     RankedList,
@@ -146,7 +147,8 @@ class Recommender:
             order = np.lexsort((rows, -scores))[: query.k]
             sources = [tuple(SOURCES[j] for j in np.flatnonzero(ranks[place] > 0)) for place in order]
             rows, scores, sources = self._fill(query.k, rows[order], scores[order], sources, excluded[i])
-            answers.append(RankedList(self._places(rows, scores, sources), fallback, query.degraded))
+            note = None if query.views is None else query.views.note
+            answers.append(RankedList(self._places(rows, scores, sources), fallback, query.degraded, note))
         return answers
 
     def excluded_rows(self, query: Query) -> Rows:
@@ -167,20 +169,44 @@ class Recommender:
     def _batch(self, queries: Sequence[Query], excluded: Sequence[Rows]) -> Batch:
         moments = np.array([query.moment for query in queries], np.int64)
         histories = [self._history(query) for query in queries]
+        # Views move the user's vector alone: every other part of the batch is what the user did.
         return Batch(
             moments=moments,
             histories=histories,
             owned=[self._owned(query.features) for query in queries],
             num_events=np.array([q.features.num_events if q.features else 0 for q in queries], np.float32),
-            user_vectors=self._encoder.encode(histories, moments.tolist()),
+            user_vectors=self._user_vectors(queries, histories, moments.tolist()),
             spare=min(max((len(rows) for rows in excluded), default=0), len(self.vocabulary)),
         )
+
+    def _user_vectors(
+        self, queries: Sequence[Query], histories: list[EncodedHistory], moments: list[int]
+    ) -> Floats:
+        """(b, dim): the tower's vectors, moved towards the mean of a query's views where it has any."""
+        views, owners = [], []
+        for i, query in enumerate(queries):
+            if query.views is not None and query.views.weight > 0:
+                views += [self._newest(view) for view in query.views.histories]
+                owners += [i] * len(query.views.histories)
+        vectors = self._encoder.encode([*histories, *views], [*moments, *(moments[i] for i in owners)])
+        if not views:
+            return vectors
+        own, seen = vectors[: len(queries)].copy(), vectors[len(queries) :]
+        augmented, starts = np.unique(owners, return_index=True)
+        means = _unit(np.add.reduceat(seen, starts, axis=0))
+        weights = np.array([_weight(queries[i]) for i in augmented.tolist()], np.float32)[:, None]
+        known = own[augmented].any(axis=1, keepdims=True)  # a user without a vector stays without one
+        own[augmented] = np.where(known, _unit((1 - weights) * own[augmented] + weights * means), 0)
+        return own
 
     def _history(self, query: Query) -> EncodedHistory:
         if query.features is None:
             empty = np.empty(0, np.int64)
             return EncodedHistory(empty, empty, empty)
-        whole = self.vocabulary.encode(query.features.history)
+        return self._newest(query.features.history)
+
+    def _newest(self, history: History) -> EncodedHistory:
+        whole = self.vocabulary.encode(history)
         newest = slice(-self._history_length, None)
         return EncodedHistory(whole.rows[newest], whole.event_codes[newest], whole.timestamps[newest])
 
@@ -235,6 +261,10 @@ class Recommender:
         if row < 0:
             raise UnknownItemError(f"the catalogue has no item {item_id!r}")
         return row
+
+
+def _weight(query: Query) -> float:
+    return query.views.weight if query.views is not None else 0.0
 
 
 def _unit(vectors: Floats) -> Floats:

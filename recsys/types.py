@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -66,6 +66,36 @@ class UserFeatures:
 
 
 @dataclass(frozen=True, slots=True)
+class Augmentation:
+    """What online augmentation did for one request, and why where it did nothing."""
+
+    policy_id: str | None = None
+    """None where no policy stands behind the run."""
+    ops: tuple[str, ...] = ()
+    """Names of the ops that made the views, in order of their first use."""
+    views: int = 0
+    """Views that took part; 0 is the answer without augmentation."""
+    ms: float = 0.0
+    """Milliseconds that making the views took."""
+    reason: str | None = None
+    """Why nothing was done, one of `recsys.augment.online.REASONS`; None where views took part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Augmented variants of a query's history: they move the user's vector and nothing else.
+
+    What a view holds is no event of the user's: it is neither owned, nor repeated, nor excluded.
+    """
+
+    histories: tuple[History, ...] = ()
+    weight: float = 0.0
+    """Share of the user's vector that is the mean of the views' vectors, in [0, 1]."""
+    note: Augmentation = Augmentation()
+    """What the answer says of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One request: who asks (or which history), at what moment, and what may not be answered."""
 
@@ -83,6 +113,8 @@ class Query:
     """
     degraded: tuple[str, ...] = ()
     """What already went wrong on the way here (a store down, stale features); the answer repeats it."""
+    views: Views | None = None
+    """What online augmentation made of the history; None where nobody asked it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +137,31 @@ class RankedList:
     fallback: str | None = None
     """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`; None when it is."""
     degraded: tuple[str, ...] = ()
+    augmentation: Augmentation | None = None
+    """What online augmentation did; None where nobody asked it."""
+
+
+class Augmenter(Protocol):
+    """What makes views of a query's history."""
+
+    @property
+    def policy_id(self) -> str | None:
+        """The policy behind it; None where there is none."""
+        ...
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Ops and gates of the policy that a request cannot run, with the reason."""
+        ...
+
+    def augment(self, query: Query, *, limited: bool = True) -> Query:
+        """The same query with `views`; never raises.
+
+        Args:
+            query: Its features and its user are read.
+            limited: Keep to the time budget; without it a batch gives what an idle service would.
+        """
+        ...
 
 
 class FeatureSource(Protocol):
