@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from recsys.augment.example import NO_NEIGHBOURS, NO_SYNONYMS, Item, TextExample
 from recsys.augment.mining import Words, mined_synonyms
 from recsys.augment.neighbours import adjacency
 
+_CLOSED = lexicon.COMMON | lexicon.NEGATIONS
 _WORD = re.compile(r"[a-z][a-z'-]{2,}|[\u4e00-\u9fff]{2,}")
 
 
@@ -32,7 +33,7 @@ class TextSide(NamedTuple):
     """Words used alike, by word."""
 
 
-def corpus_words(examples: Sequence[TextExample], min_items: int = 5, max_share: float = 0.1) -> Words:
+def corpus_words(examples: Iterable[TextExample], min_items: int = 5, max_share: float = 0.1) -> Words:
     """The words that texts may lend one another: editable ones that neither too few nor too many items say.
 
     Brands, sizes, quantities, colours and negations are protected in each text, so they are never lent.
@@ -42,7 +43,8 @@ def corpus_words(examples: Sequence[TextExample], min_items: int = 5, max_share:
         min_items: Items that say a word at least.
         max_share: Share of the items that say it at most.
     """
-    documents = [_content_words(example) for example in examples]
+    one: dict[str, str] = {}  # each word is one object, however many texts say it
+    documents = [[one.setdefault(word, word) for word in _content_words(example)] for example in examples]
     counts = Counter(word for words in documents for word in set(words))
     most = max(max_share * len(documents), min_items)
     names = tuple(sorted(word for word, count in counts.items() if min_items <= count <= most))
@@ -120,30 +122,44 @@ def nearby_attributes(
 
 
 def text_side(
-    examples: Sequence[TextExample],
+    examples: Iterable[TextExample],
     needs: frozenset[str],
     neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS,
 ) -> TextSide:
     """What the ops of a policy need, and nothing that they do not.
 
     Args:
-        examples: The catalogue's texts, cut, in catalogue order.
+        examples: The catalogue's texts, cut, in catalogue order; read once, none of them kept.
         needs: Of the policy: `behaviour` for terms and attributes of neighbours, `synonyms` for mined words.
         neighbours: Correlated items; without any, behaviour says nothing.
     """
-    if not examples or not ("synonyms" in needs or ("behaviour" in needs and neighbours)):
+    if not ("synonyms" in needs or ("behaviour" in needs and neighbours)):
         return TextSide()
-    words = corpus_words(examples)
+    own: list[Mapping[str, str]] = []
+    chinese = bytearray()
+    words = corpus_words(_noted(examples, own, chinese))
+    if not own:
+        return TextSide()
     fields: dict[int, dict[str, str]] = {}
     if "behaviour" in needs and neighbours:
-        fields = nearby_attributes([example.fields for example in examples], neighbours)
+        fields = nearby_attributes(own, neighbours)
         for row, terms in behaviour_terms(words, neighbours).items():
-            tokens = examples[row].tokens
-            chinese = tokens is not None and tokens.language == "zh"
-            if alike := [term for term in terms if term.isascii() != chinese]:
+            if alike := [term for term in terms if term.isascii() != bool(chinese[row])]:
                 fields.setdefault(row, {})["terms"] = SEPARATOR.join(alike)
     synonyms = mined_synonyms(words, neighbours) if "synonyms" in needs else NO_SYNONYMS
     return TextSide(fields, synonyms)
+
+
+def _noted(
+    examples: Iterable[TextExample], own: list[Mapping[str, str]], chinese: bytearray
+) -> Iterator[TextExample]:
+    """The same examples, one by one; their category and brand, and whether they are Chinese, are noted."""
+    shared: dict[tuple[str, str], Mapping[str, str]] = {}
+    for example in examples:
+        pair = example.fields.get("category", ""), example.fields.get("brand", "")
+        own.append(shared.setdefault(pair, {"category": pair[0], "brand": pair[1]}))
+        chinese.append(example.tokens is not None and example.tokens.language == "zh")
+        yield example
 
 
 def _content_words(example: TextExample) -> list[str]:
@@ -151,5 +167,4 @@ def _content_words(example: TextExample) -> list[str]:
     if tokens is None or tokens.language not in ("en", "zh"):
         return []
     cores = (tokens.words[i].strip(EDGES).lower() for i in tokens.editable)
-    closed = lexicon.COMMON | lexicon.NEGATIONS
-    return [core for core in cores if core not in closed and _WORD.fullmatch(core)]
+    return [core for core in cores if core not in _CLOSED and _WORD.fullmatch(core)]

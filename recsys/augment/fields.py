@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING
 
@@ -20,30 +21,52 @@ BANDS = {
 _LEVELS = re.compile(r"\s*[|>;]+\s*")
 
 
-def item_fields(items: pd.DataFrame) -> list[dict[str, str]]:
-    """`brand`, `category`, `tags` and `price_band` per item; what an item lacks is absent.
+class ItemFields:
+    """`brand`, `category`, `tags` and `price_band` of items, made range by range; what an item lacks is absent.
 
     Levels of a category path are parted by commas. Price bands are the catalogue's quartiles, named in the
     item's language.
+
+    Args:
+        items: The catalogue.
     """
-    columns = {
-        name: [str(value) if isinstance(value, str) else "" for value in items[name].tolist()]
-        for name in ("brand", "category", "tags", "title")
-        if name in items
-    }
-    bands = _price_bands(items)
-    rows: list[dict[str, str]] = []
-    for i in range(len(items)):
-        row = {
-            name: _LEVELS.sub(", ", value[i].strip())
-            for name, value in columns.items()
-            if name != "title" and value[i].strip()
+
+    def __init__(self, items: pd.DataFrame) -> None:
+        self._columns: dict[str, list[str]] = {
+            name: [value if isinstance(value, str) else "" for value in items[name].tolist()]
+            for name in ("brand", "category", "tags", "title")
+            if name in items
         }
-        if bands[i] >= 0:
-            said = " ".join(value[i] for value in columns.values())
-            row["price_band"] = BANDS["zh" if language_of(said) == "zh" else "en"][bands[i]]
-        rows.append(row)
-    return rows
+        self._bands = _price_bands(items)
+
+    def rows(self, start: int, stop: int) -> list[dict[str, str]]:
+        """The attributes of items `start` to `stop`."""
+        rows: list[dict[str, str]] = []
+        for i in range(start, stop):
+            row = {
+                name: _level(value[i])
+                for name, value in self._columns.items()
+                if name != "title" and value[i].strip()
+            }
+            if self._bands[i] >= 0:
+                said = " ".join([value[i] for value in self._columns.values()])
+                row["price_band"] = BANDS["zh" if language_of(said) == "zh" else "en"][self._bands[i]]
+            rows.append(row)
+        return rows
+
+    def values(self, name: str) -> set[str]:
+        """All that items say of one attribute."""
+        return {_level(value) for value in set(self._columns.get(name, ()))} - {""}
+
+
+def item_fields(items: pd.DataFrame) -> list[dict[str, str]]:
+    """The attributes of all items; see `ItemFields`."""
+    return ItemFields(items).rows(0, len(items))
+
+
+@functools.lru_cache(maxsize=65_536)
+def _level(value: str) -> str:
+    return _LEVELS.sub(", ", value.strip())
 
 
 def _price_bands(items: pd.DataFrame) -> list[int]:

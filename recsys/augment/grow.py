@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.augment.op import E, Plan
-from recsys.randomness import row_streams
+from recsys.augment.provenance import op_chain
+from recsys.randomness import Stream, row_streams
 from recsys.types import Floats
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def _no_cycle_search() -> Iterator[None]:
             gc.enable()
 
 
-_COLUMNS = ("parents", "row_ids", "parent_ids", "originals", "children", "plans", "modification")
+_COLUMNS = ("parents", "row_ids", "parent_ids", "originals", "children", "plans", "chains", "modification")
 
 
 @dataclass(slots=True)
@@ -47,6 +48,8 @@ class Grown(Generic[E]):
     """The parents, row by row."""
     children: list[E] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
+    chains: list[str] = field(default_factory=list)
+    """The names of the edits in order: `item_dropout>crop`."""
     modification: list[float] = field(default_factory=list)
     """Share of the original's words or events that is gone."""
     scores: dict[str, list[float]] = field(default_factory=dict)
@@ -54,6 +57,17 @@ class Grown(Generic[E]):
     counts: Counter[str] = field(default_factory=Counter)
     """`rows`, `accepted`, `left_alone`, rejections by reason as `rejected:<reason>`, gates left out as
     `skipped:<gate>`."""
+    refusals: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rejections by chain of ops and reason."""
+
+    def refuse(self, chains: Iterable[str], reason: str) -> None:
+        """Count candidates that were accepted so far as rejected; taking them out is left to `keep`."""
+        before = self.refusals.total()
+        self.refusals.update((chain, reason) for chain in chains)
+        refused = self.refusals.total() - before
+        if refused:
+            self.counts[f"rejected:{reason}"] += refused
+            self.counts["accepted"] -= refused
 
     def keep(self, rows: Sequence[int]) -> None:
         """Leave these rows only, in every column."""
@@ -61,6 +75,11 @@ class Grown(Generic[E]):
             column = getattr(self, name)
             setattr(self, name, [column[i] for i in rows])
         self.scores = {name: [column[i] for i in rows] for name, column in self.scores.items()}
+
+
+def copy_streams(branch: Branch, seed: int, stage: str) -> list[Callable[[str], Stream]]:
+    """For each copy of a branch the function from a row's id to the row's stream."""
+    return [row_streams(seed, "augment", stage, copy) for copy in range(branch.copies)]
 
 
 def grow(
@@ -81,7 +100,8 @@ def grow(
     grown: Grown[E] = Grown()
     run, judge = branch.ops.run, branch.acceptance.judge
     copies = [
-        (row_streams(seed, "augment", stage, copy), f"~{policy_id}.{copy}") for copy in range(branch.copies)
+        (stream_of, f"~{policy_id}.{copy}")
+        for copy, stream_of in enumerate(copy_streams(branch, seed, stage))
     ]
     rows = left_alone = 0
     with _no_cycle_search():
@@ -94,8 +114,10 @@ def grow(
                     continue
                 child, plan = done
                 reason, gone = judge(example, child)
+                chain = op_chain(plan)
                 if reason is not None:
                     grown.counts[f"rejected:{reason}"] += 1
+                    grown.refusals[chain, reason] += 1
                     continue
                 grown.parents.append(position)
                 grown.row_ids.append(example.row_id + suffix)
@@ -103,6 +125,7 @@ def grow(
                 grown.originals.append(example)
                 grown.children.append(child)
                 grown.plans.append(plan)
+                grown.chains.append(chain)
                 grown.modification.append(gone)
     grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
     return grown
@@ -110,11 +133,12 @@ def grow(
 
 def extend(grown: Grown[Any], part: Grown[Any]) -> None:
     """Append a part's columns and counts, its examples left out: they would fill the memory."""
-    for name in ("parents", "row_ids", "parent_ids", "plans", "modification"):
+    for name in ("parents", "row_ids", "parent_ids", "plans", "chains", "modification"):
         getattr(grown, name).extend(getattr(part, name))
     for name, scores in part.scores.items():
         grown.scores.setdefault(name, []).extend(scores)
     grown.counts.update(part.counts)
+    grown.refusals.update(part.refusals)
 
 
 def confidences(grown: Grown[Any]) -> Floats:

@@ -45,6 +45,8 @@ class Evidence:
     """The text encoder, for meaning."""
     texts: Mapping[str, str] = field(default_factory=dict)
     """The catalogue's texts by row id: what a candidate must not turn into."""
+    owners: Mapping[bytes, str] | None = None
+    """Row ids by the normal form of the catalogue's texts; see `NearDuplicate.prepare`."""
     vectors: dict[str, Floats] = field(default_factory=dict)
     """Vectors by text: each text is encoded once."""
 
@@ -71,6 +73,9 @@ class Gate(BaseModel, Generic[E]):
     @abstractmethod
     def judge(self, originals: Sequence[E], candidates: Sequence[E], evidence: Evidence) -> Verdicts:
         """A score and perhaps a reason per candidate; `originals[i]` is the parent of `candidates[i]`."""
+
+    def prepare(self, evidence: Evidence) -> None:
+        """Put into the evidence what is worth computing once for many batches; nothing by default."""
 
     def ready(self, evidence: Evidence) -> bool:
         """Whether the evidence that the gate needs is there."""

@@ -57,10 +57,9 @@ def sift(grown: Grown[E], gates: Sequence[Gate[E]], evidence: Evidence) -> None:
             continue
         verdicts = gate.judge(grown.originals, grown.children, evidence)
         kept = [i for i, reason in enumerate(verdicts.reasons) if reason is None]
-        for reason in verdicts.reasons:
+        for chain, reason in zip(grown.chains, verdicts.reasons, strict=True):
             if reason is not None:
-                grown.counts[f"rejected:{reason}"] += 1
-                grown.counts["accepted"] -= 1
+                grown.refuse([chain], reason)
         grown.scores[gate.name] = list(verdicts.scores)
         if len(kept) < len(verdicts.reasons):
             grown.keep(kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from abc import abstractmethod
@@ -110,9 +111,8 @@ class NearDuplicate(Gate[TextExample]):
         self, originals: Sequence[TextExample], candidates: Sequence[TextExample], evidence: Evidence
     ) -> Verdicts:
         """1 minus the largest overlap with an earlier sibling."""
-        owners: dict[frozenset[str], set[str]] = {}
-        for row_id, text in evidence.texts.items():
-            owners.setdefault(_word_set(text), set()).add(row_id)
+        self.prepare(evidence)
+        owners = evidence.owners or {}
         siblings: dict[str, list[frozenset[str]]] = {}
         verdicts = Verdicts([], [])
         for original, candidate in zip(originals, candidates, strict=True):
@@ -121,13 +121,23 @@ class NearDuplicate(Gate[TextExample]):
             overlap = max((len(words & other) / max(len(words | other), 1) for other in earlier), default=0.0)
             # A changed order is a variant of its own: the bag of words says nothing of it.
             reason = "duplicate_sibling" if overlap > self.max_jaccard and words != own else None
-            if words != own and owners.get(words, set()) - {original.row_id}:
+            if words != own and owners.get(_form(words), original.row_id) != original.row_id:
                 reason = "duplicate_of_other"
             if reason is None:
                 earlier.append(words)
             verdicts.scores.append(1.0 - overlap)
             verdicts.reasons.append(reason)
         return verdicts
+
+    def prepare(self, evidence: Evidence) -> None:
+        """Find the owner of each text's normal form once; a form that several items have is nobody's."""
+        if evidence.owners is not None:
+            return
+        owners: dict[bytes, str] = {}
+        for row_id, text in evidence.texts.items():
+            form = _form(_word_set(text))
+            owners[form] = row_id if owners.get(form, row_id) == row_id else ""
+        evidence.owners = owners
 
 
 class Meaning(Gate[TextExample]):
@@ -199,6 +209,11 @@ def _parts(span: str) -> list[str]:
 
 def _word_set(text: str) -> frozenset[str]:
     return frozenset(flat(text).split()) if language_of(text) != "zh" else frozenset(_cores(text))
+
+
+def _form(words: frozenset[str]) -> bytes:
+    """A bag of words in few bytes (BLAKE2b): those of a whole catalogue must fit into memory."""
+    return hashlib.blake2b("\x1f".join(sorted(words)).encode(), digest_size=16).digest()
 
 
 def _letter_share(text: str) -> float:
