@@ -8,9 +8,11 @@ reference, is answered by a line of JSON: CPU seconds, and how many of the texts
 
 Two libraries are asked. nlpaug 1.1.11 (Ma, 2019), with as many edits per text as the op that it is compared
 with makes. And the EDA of textaugment 3.0 (Sefara), an implementation of Wei and Zou (arXiv:1901.11196): the
-four operations in turn, alpha = 0.1. WordNet's data are not at hand without a network, so EDA asks the same
-groups of synonyms as the op does: faster than looking them up in WordNet. The cleaning of sentences with
-which the authors' own script begins is left out. Both favour the reference.
+four operations in turn, alpha = 0.1. EDA asks WordNet through nltk, as the authors' own script does; its
+data are not at hand without a network, so nltk reads a small WordNet, written from the groups of synonyms that
+the op has as well. It has one sense per word, where the real one has several, and the cleaning of sentences
+with which the authors' script begins is left out: both favour the reference. EDA with a plain dictionary in
+the place of WordNet is measured too, for what it is worth: nobody publishes it.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ from __future__ import annotations
 import json
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 Run = Callable[[Sequence[str]], list[str]]
+ALPHA = 0.1
+"""EDA's share of the words that an operation edits."""
 
 
 def nlpaug_references(job: dict[str, Any]) -> dict[str, Run]:
@@ -56,48 +61,97 @@ def nlpaug_references(job: dict[str, Any]) -> dict[str, Run]:
     return {name: runs(augmenter) for name, augmenter in augmenters.items()}
 
 
-def eda_references(job: dict[str, Any]) -> dict[str, Run]:
-    """EDA as a whole, and each of its operations alone."""
-    from textaugment import EDA
-
-    others: dict[str, list[str]] = {}
-    for group in job["groups"]:
+def write_wordnet(folder: Path, groups: Sequence[Sequence[str]]) -> None:
+    """Groups of words as a WordNet of nouns, in the format of its database files (wndb(5WN))."""
+    data, offset_of = "", {}
+    for number, group in enumerate(groups):
+        words = " ".join(f"{word} 0" for word in group)
+        offset_of[number] = len(data)
+        data += f"{len(data):08d} 03 n {len(group):02x} {words} 000 | group {number}  \n"
+    senses: dict[str, list[int]] = {}
+    for number, group in enumerate(groups):
         for word in group:
-            others[word] = [other for other in group if other != word]
+            senses.setdefault(word, []).append(offset_of[number])
+    index = "".join(
+        f"{word} n {len(at)} 0 {len(at)} 0 {' '.join(f'{offset:08d}' for offset in at)}  \n"
+        for word, at in sorted(senses.items())
+    )
+    names = "".join(f"{number:02d}\tpart{number}\t1\n" for number in range(45))
+    files = {"data.noun": data, "index.noun": index, "lexnames": names}
+    for part in ("noun", "verb", "adj", "adv"):
+        for name in (f"data.{part}", f"index.{part}", f"{part}.exc"):
+            (folder / name).write_text(files.get(name, ""), encoding="ascii")
+    (folder / "lexnames").write_text(names, encoding="ascii")
 
-    class Dictionary(EDA):  # type: ignore[misc]
-        """EDA that asks the given groups instead of WordNet, which its constructor would download."""
+
+def eda_references(job: dict[str, Any]) -> dict[str, Run]:
+    """EDA as a whole, and each of its operations alone; once more without WordNet."""
+    import nltk
+    import textaugment.eda as published
+    from nltk.corpus.reader.wordnet import WordNetCorpusReader
+
+    class Groups(WordNetCorpusReader):  # type: ignore[misc]
+        """nltk's reader; it is not asked to translate between editions of WordNet."""
+
+        def map_wn(self, version: str = "wordnet") -> None:
+            return None
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_wordnet(Path(folder), job["groups"])
+        nltk.data.path.append(folder)  # nltk reads nothing outside of its own folders
+        reader = Groups(folder, None)
+        for group in job["groups"]:
+            if not all(reader.synsets(word) for word in group):  # reads the synsets; later calls need no file
+                raise SystemExit(f"nltk does not find {group} in the WordNet written for it")
+    published.wordnet = reader
+    others = {word: [w for w in group if w != word] for group in job["groups"] for word in group}
+
+    class Published(published.EDA):  # type: ignore[misc]
+        """The published class; only the download in its constructor is left out."""
 
         def __init__(self) -> None:
-            self.stopwords = frozenset(
-                ("a", "an", "and", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to")
-            )
+            self.stopwords = [
+                "a",
+                "an",
+                "and",
+                "by",
+                "for",
+                "from",
+                "in",
+                "is",
+                "of",
+                "on",
+                "or",
+                "the",
+                "to",
+            ]
+
+    class Dictionary(Published):
+        """The same, asking a dictionary."""
 
         @staticmethod
         def _get_synonyms(word: str) -> list[str]:
-            found = list(others.get(word.lower(), ()))
-            random.shuffle(found)
-            return found
-
-    eda, alpha = Dictionary(), 0.1
+            return list(others.get(word.lower(), ()))
 
     def edits(text: str) -> int:
-        return max(1, int(alpha * len(text.split())))
+        return max(1, int(ALPHA * len(text.split())))
 
-    operations: dict[str, Callable[[str], str]] = {
-        "EDA synonym_replacement": lambda text: eda.synonym_replacement(text, edits(text)),
-        "EDA random_insertion": lambda text: eda.random_insertion(text, edits(text)),
-        "EDA random_swap": lambda text: eda.random_swap(text, edits(text)),
-        "EDA random_deletion": lambda text: eda.random_deletion(text, alpha),
-    }
+    def operations(eda: Any) -> dict[str, Callable[[str], str]]:
+        return {
+            "synonym_replacement": lambda text: eda.synonym_replacement(text, edits(text)),
+            "random_insertion": lambda text: eda.random_insertion(text, edits(text)),
+            "random_swap": lambda text: eda.random_swap(text, edits(text)),
+            "random_deletion": lambda text: eda.random_deletion(text, ALPHA),
+        }
 
-    def whole(texts: Sequence[str]) -> list[str]:
-        return [operation(text) for text in texts for operation in operations.values()]
+    def each(one: Callable[[str], str]) -> Run:
+        return lambda texts: [one(text) for text in texts]
 
-    def runs(operation: Callable[[str], str]) -> Run:
-        return lambda texts: [operation(text) for text in texts]
+    def whole(eda: Any) -> Run:
+        return lambda texts: [one(text) for text in texts for one in operations(eda).values()]
 
-    return {"EDA (all four in turn)": whole} | {name: runs(one) for name, one in operations.items()}
+    found = {f"EDA {name}": each(one) for name, one in operations(Published()).items()}
+    return found | {"EDA": whole(Published()), "EDA with a dictionary": whole(Dictionary())}
 
 
 def main() -> None:
