@@ -1,6 +1,7 @@
 """History ops that borrow events: from users alike, from friends, from the same user in another domain.
 
-What is lent lies strictly before the row's own moment, and comes from training rows.
+What is lent lies strictly before the row's own moment, and comes from training rows. A plan names the lender
+of each event, so that whoever asks to be forgotten is found in other users' rows too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from recsys.randomness import Stream
 class _Borrow(HistoryOp):
     """Shared draw and edit: lent events come in at their own time."""
 
-    parameters = ("items", "event_types", "timestamps")
+    parameters = ("items", "event_types", "timestamps", "lenders")
     lender: ClassVar[str]
 
     count_range: Counts = (1, 3)
@@ -49,7 +50,7 @@ class _Borrow(HistoryOp):
         """Merge the events by time; what the user did comes after what is borrowed at the same second."""
         own = zip(example.timestamps, example.history, example.event_types, strict=True)
         events = [(time, 1, item, kind) for time, item, kind in own]
-        events += [(time, 0, item, kind) for item, kind, time in zip(*values, strict=True)]
+        events += [(time, 0, item, kind) for item, kind, time in zip(*values[:3], strict=True)]
         events.sort(key=lambda event: event[:2])
         return example._replace(
             history=tuple([item for _, _, item, _ in events]),

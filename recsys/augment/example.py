@@ -24,6 +24,8 @@ class Event(NamedTuple):
     event_type: str | int
     timestamp: int
     """Unix seconds."""
+    lender: str = ""
+    """Whose event it is, where it is lent by another user."""
 
 
 NO_EARLIER: Mapping[Item, tuple[tuple[Item, float], ...]] = MappingProxyType({})
@@ -47,6 +49,8 @@ class HistoryExample(NamedTuple):
     """What came right before an item, with its probability, likeliest first; shared by all rows."""
     lent: Mapping[str, tuple[Event, ...]] = NOTHING_LENT
     """Events of others from before the row's moment, by who lends them: `similar`, `friends`, `elsewhere`."""
+    text_neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
+    """Items whose texts are alike, nearest first; shared by all rows and read-only."""
 
 
 class TextExample(NamedTuple):

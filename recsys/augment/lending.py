@@ -62,13 +62,13 @@ class UserEvents:
         """The user's newest events strictly before a moment, newest first."""
         history = self._newest.history(user)
         at = int(self._newest.moments[user])
-        events = [Event(int(row), 0, at) for row in self._newest.targets(user)] if at < moment else []
+        name = self.user_ids[user]
+        events = [Event(int(row), 0, at, name) for row in self._newest.targets(user)] if at < moment else []
         stop = int(np.searchsorted(history.timestamps, moment, side="left"))
         span = slice(max(stop - most, 0), stop)
         rows, codes, times = history.rows[span], history.event_codes[span], history.timestamps[span]
-        events += [Event(*one) for one in zip(rows.tolist(), codes.tolist(), times.tolist(), strict=True)][
-            ::-1
-        ]
+        earlier = zip(rows.tolist(), codes.tolist(), times.tolist(), strict=True)
+        events += [Event(*one, name) for one in earlier][::-1]
         return events[:most]
 
     def items(self) -> list[set[int]]:

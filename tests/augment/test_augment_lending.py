@@ -7,14 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 
+from recsys.augment.borrow import Borrow
 from recsys.augment.domains import translated
-from recsys.augment.example import Event
+from recsys.augment.example import Event, HistoryExample
 from recsys.augment.examples import context_examples
 from recsys.augment.expand import expand_contexts
 from recsys.augment.lending import UserEvents, earlier_items, history_side
 from recsys.augment.policy import load_policy, policy_from_plain
 from recsys.contexts import Contexts, Vocabulary
 from recsys.errors import LeakageError
+from recsys.randomness import stream
 
 VOCABULARY = Vocabulary([f"i{row}" for row in range(40)])
 
@@ -126,3 +128,12 @@ def test_strength_follows_how_little_is_known() -> None:
         grown = expand_contexts(contexts_of(users), VOCABULARY, load_policy(name), 0, max_expansion=3)
         parents = grown.contexts.user_ids[grown.contexts.parents >= 0]
         assert not any(str(user).startswith("r") for user in parents), f"{name} leaves rich users alone"
+
+
+def test_a_plan_names_who_lent_each_event() -> None:
+    lent = tuple(Event(10 + i, 0, 100 + i, f"lender {i}") for i in range(4))
+    example = HistoryExample("user:a@900", (1, 2), (0, 0), (500, 600), (99,), lent={"similar": lent})
+    plan = Borrow(count_range=(2, 2)).plan(example, stream(1, "who", "user:a@900"))
+    assert plan is not None
+    items, _, _, lenders = plan.values
+    assert [f"lender {item - 10}" for item in items] == list(lenders)
