@@ -263,7 +263,8 @@ class Trials:
             return placebo_rows(arm.placebo, fit, config.augment, config.run.seed)
         relations = self.shop.dataset.relations
         provenance = folder / "histories.parquet"
-        return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations)
+        vectors = self.text_vectors
+        return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations, vectors)
 
     def _variants(
         self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path

@@ -17,6 +17,7 @@ from recsys.augment.policy import load_policy
 from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
+from recsys.types import Floats
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def augment_rows(
     config: Config,
     provenance: Path,
     relations: pd.DataFrame | None = None,
+    text_vectors: Floats | None = None,
 ) -> AugmentedRows:
     """Augment the contexts of one fit as configured; off is the identity.
 
@@ -46,6 +48,7 @@ def augment_rows(
         config: Section `augment` and the seed are read.
         provenance: Where the children's provenance is written.
         relations: The dataset's, for ops that ask friends.
+        text_vectors: (n, dim) whitened, for ops that look for similar texts.
     """
     if not config.augment.enabled:
         return AugmentedRows(contexts, None)
@@ -58,6 +61,7 @@ def augment_rows(
         max_expansion=config.augment.max_expansion,
         created=moment,
         friends=friends_of(relations),
+        text_vectors=text_vectors,
     )
     _write(provenance, grown.provenance)
     if len(grown.contexts) == len(contexts):

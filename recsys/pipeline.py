@@ -159,7 +159,8 @@ def _towers(
     shop = prepared.shop
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
     provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
-    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance, shop.dataset.relations)
+    relations = shop.dataset.relations
+    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance, relations, words.vectors)
     towers = fit_towers(
         augmented.contexts,
         words.vectors,

@@ -48,6 +48,7 @@ def context_examples(
             side.neighbours,
             side.earlier,
             NOTHING_LENT if lent is None else lent[i],
+            side.text_neighbours,
         )
 
 

@@ -82,6 +82,7 @@ def expand_contexts(
     neighbours: Mapping[Item, tuple[Item, ...]] | None = None,
     friends: Mapping[str, Sequence[str]] | None = None,
     elsewhere: Mapping[str, Sequence[Event]] | None = None,
+    text_vectors: Floats | None = None,
 ) -> ExpandedContexts:
     """Training contexts with augmented children behind them.
 
@@ -99,6 +100,8 @@ def expand_contexts(
         friends: User ids by user id, for `social_borrow`.
         elsewhere: Events of another domain by user id, for `cross_domain_borrow`; see
             `recsys.augment.domains.translated`.
+        text_vectors: (num_items, dim) whitened, of the catalogue's texts, for ops that look for similar texts;
+            without them those ops leave every row alone, which is counted.
 
     Raises:
         LeakageError: the contexts are held out.
@@ -115,8 +118,11 @@ def expand_contexts(
         evidence.covisitation = fit_covisitation(contexts, len(vocabulary))
         if neighbours is None:
             neighbours = evidence.covisitation.neighbours()
-    side = history_side(contexts, len(vocabulary), needs, neighbours or NO_NEIGHBOURS, friends, elsewhere)
+    near = neighbours or NO_NEIGHBOURS
+    side = history_side(contexts, len(vocabulary), needs, near, friends, elsewhere, text_vectors)
     grown, children = _grown_histories(contexts, branch, side, evidence, seed, policy_id)
+    if "text_neighbours" in needs and text_vectors is None:
+        grown.counts["skipped:text_neighbours"] = len(contexts)
     samples = history_samples(contexts, children) if branch.drift else None
     kept = _chosen(grown, int(max_expansion * len(contexts)), branch.drift, samples, seed)
     strengths = np.asarray(grown.modification, np.float32)[kept]

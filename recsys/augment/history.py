@@ -2,7 +2,7 @@
 
 Rates count events of the history. Crop and reorder follow CL4SRec (Xie et al., arXiv:2010.14395), substitute
 and insert by correlated items CoSeRec (Liu et al., arXiv:2108.06479), item dropout the subset split of DA4Rec
-(Zhou et al., WWW 2024).
+(Zhou et al., WWW 2024). Neighbours by co-visitation and by text together are what CoSeRec calls hybrid.
 """
 
 from __future__ import annotations
@@ -18,6 +18,13 @@ from recsys.augment.op import Kind, LeafOp, Plan, Rates
 from recsys.randomness import Stream
 
 NEIGHBOURS = frozenset({"neighbours"})
+By = Literal["covisitation", "text", "both"]
+SIDES: dict[By, frozenset[str]] = {
+    "covisitation": NEIGHBOURS,
+    "text": frozenset({"text_neighbours"}),
+    "both": frozenset({"neighbours", "text_neighbours"}),
+}
+"""The side data behind each meaning of an item's neighbours."""
 
 
 class HistoryOp(LeafOp[HistoryExample]):
@@ -136,17 +143,28 @@ class Reorder(HistoryOp):
         return take(example, keep)._replace(timestamps=example.timestamps)
 
 
-class Substitute(HistoryOp):
+class ByNeighbour(HistoryOp):
+    """An op that puts an item's neighbour into a history."""
+
+    by: By = "covisitation"
+    """Whose neighbours: items that the same users had, items with similar texts, or both lists together."""
+    top: int = Field(5, ge=1)
+    """The item is drawn from this many nearest neighbours (of each list, where there are two)."""
+
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]  # what is read depends on a setting
+        """Side data that the op reads as it is set."""
+        return SIDES[self.by]
+
+
+class Substitute(ByNeighbour):
     """Replaces events by a correlated item."""
 
     name = "substitute"
     parameters = ("positions", "items")
-    needs = NEIGHBOURS
 
     rate_range: Rates = (0.1, 0.3)
     """Share of the events that is replaced."""
-    top: int = Field(5, ge=1)
-    """A replacement is drawn from this many nearest neighbours."""
     keep_newest: int = Field(1, ge=0)
     """How many of the newest events are never replaced."""
 
@@ -155,7 +173,7 @@ class Substitute(HistoryOp):
         size = len(example.history)
         eligible = size - self.keep_newest
         count = count_of(size, self.rate_range, rng, strength, eligible)
-        drawn = with_neighbour(example, rng.sample(eligible, count) if count else [], self.top, rng)
+        drawn = with_neighbour(example, rng.sample(eligible, count) if count else [], self.top, rng, self.by)
         return drawn if drawn[0] else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
@@ -166,17 +184,14 @@ class Substitute(HistoryOp):
         return example._replace(history=tuple(items))
 
 
-class Insert(HistoryOp):
+class Insert(ByNeighbour):
     """Puts a correlated item before events, at most one per event, as a denser history would have it."""
 
     name = "insert"
     parameters = ("positions", "items")
-    needs = NEIGHBOURS
 
     rate_range: Rates = (0.1, 0.4)
     """Inserted events as a share of the history's."""
-    top: int = Field(5, ge=1)
-    """An inserted item is drawn from this many nearest neighbours."""
     min_length: int = Field(1, ge=1)
     """Histories with fewer events are left alone."""
 
@@ -184,7 +199,7 @@ class Insert(HistoryOp):
         """Draw anchors and items; anchors without a usable neighbour are passed over."""
         size = len(example.history)
         count = count_of(size, self.rate_range, rng, strength, size)
-        drawn = with_neighbour(example, rng.sample(size, count) if count else [], self.top, rng)
+        drawn = with_neighbour(example, rng.sample(size, count) if count else [], self.top, rng, self.by)
         return drawn if drawn[0] else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
@@ -221,15 +236,19 @@ def take(example: HistoryExample, keep: list[int]) -> HistoryExample:
 
 
 def with_neighbour(
-    example: HistoryExample, positions: list[int], top: int, rng: Stream
+    example: HistoryExample, positions: list[int], top: int, rng: Stream, by: By = "covisitation"
 ) -> tuple[tuple[int, ...], tuple[Item, ...]]:
     """Each position with a neighbour of its item that is neither in the history nor a target."""
     taken = {*example.history, *example.targets}
     kept: list[int] = []
     items: list[Item] = []
+    near = example.text_neighbours if by == "text" else example.neighbours
     for position in positions:
-        nearest = example.neighbours.get(example.history[position], ())
-        usable = [item for item in nearest[:top] if item not in taken]
+        nearest = near.get(example.history[position], ())[:top]
+        if by == "both":
+            more = example.text_neighbours.get(example.history[position], ())[:top]
+            nearest += tuple([item for item in more if item not in nearest])
+        usable = [item for item in nearest if item not in taken]
         if usable:
             item = rng.choice(usable)
             taken.add(item)

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.augment.example import NO_EARLIER, NO_NEIGHBOURS, Event, Item
+from recsys.augment.neighbours import text_neighbours
 from recsys.contexts import Contexts
+from recsys.types import Floats
 
 Lender = Callable[[int, int], list[tuple[Event, ...]]]
 """What contexts `start` to `stop` may borrow."""
@@ -31,6 +33,7 @@ class HistorySide(NamedTuple):
     neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
     earlier: Mapping[Item, tuple[tuple[Item, float], ...]] = NO_EARLIER
     lenders: Mapping[str, Lender] = {}
+    text_neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
 
     def lent(self, start: int, stop: int) -> list[dict[str, tuple[Event, ...]]]:
         """Per context, what each lender lends."""
@@ -182,6 +185,7 @@ def history_side(
     neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS,
     friends: Mapping[str, Sequence[str]] | None = None,
     elsewhere: Mapping[str, Sequence[Event]] | None = None,
+    text_vectors: Floats | None = None,
 ) -> HistorySide:
     """What the ops of a policy need, and nothing that they do not.
 
@@ -192,6 +196,7 @@ def history_side(
         neighbours: Correlated items.
         friends: User ids by user id; without any, `social_borrow` has nobody to ask.
         elsewhere: Events of another domain by user id, as `recsys.augment.domains` gives them.
+        text_vectors: (num_items, dim) whitened text vectors; without them no item has neighbours by text.
     """
     lenders: dict[str, Lender] = {}
     if needs & {"similar", "friends"}:
@@ -202,7 +207,11 @@ def history_side(
             lenders["friends"] = friends_lender(contexts, users, friends)
     if "elsewhere" in needs and elsewhere:
         lenders["elsewhere"] = elsewhere_lender(contexts, elsewhere)
-    return HistorySide(neighbours, earlier_items(contexts) if "earlier" in needs else NO_EARLIER, lenders)
+    earlier = earlier_items(contexts) if "earlier" in needs else NO_EARLIER
+    alike = NO_NEIGHBOURS
+    if "text_neighbours" in needs and text_vectors is not None:
+        alike = text_neighbours(contexts, text_vectors)
+    return HistorySide(neighbours, earlier, lenders, alike)
 
 
 def _interleaved(users: UserEvents, chosen: Sequence[int], moment: int) -> tuple[Event, ...]:

@@ -1,4 +1,7 @@
-"""Correlated items by co-visitation, for ops that substitute and insert; fitted on training rows only."""
+"""Neighbours of items, for ops that substitute and insert: by co-visitation, and by text.
+
+Both are fitted on training rows only.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ _NEWEST = 30
 """Events of a user that are paired with each other: pairs grow with the square."""
 _BLOCK = 4096
 """Items whose neighbours are ranked at one time."""
+_TEXT_BLOCK = 512
+"""The same by text, where every pair has a cosine."""
 
 
 class Covisitation:
@@ -99,6 +104,47 @@ def fit_covisitation(contexts: Contexts, num_items: int, top: int = 50, min_user
         parts.append(tuple(column[place < top] for column in (left, right, cosine)))
     items, others, cosines = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Covisitation(items, others, cosines.astype(np.float32), num_items)
+
+
+def text_neighbours(
+    contexts: Contexts,
+    vectors: Floats,
+    top: int = 10,
+    min_cosine: float = 0.45,
+    max_cosine: float = 0.95,
+) -> dict[Item, tuple[Item, ...]]:
+    """Each item's nearest others by text, nearest first; items without any are absent.
+
+    Only items of the rows are neighbours: one that comes later must not be met before it is there. Nor is one
+    whose text is all but the same: it would change nothing that the model reads, and a twin of a target would
+    stand in the history.
+
+    Args:
+        contexts: Fit rows, none augmented.
+        vectors: (num_items, dim) whitened text vectors of unit norm, or zero.
+        top: Neighbours kept per item.
+        min_cosine: Texts under it are not alike; in whitened space about a quarter of all items have none above.
+        max_cosine: Texts over it say the same.
+
+    Raises:
+        LeakageError: the contexts are held out or augmented.
+    """
+    contexts.require_fit()
+    contexts.require_original()
+    met = np.unique(np.concatenate([contexts.history_rows, contexts.target_rows]))
+    known: Floats = np.asarray(vectors[met], np.float32)
+    found: dict[Item, tuple[Item, ...]] = {}
+    for start in range(0, len(met), _TEXT_BLOCK):
+        cosines = known[start : start + _TEXT_BLOCK] @ known.T
+        cosines[cosines > max_cosine] = -1.0  # the item itself among them
+        row, column = np.nonzero(cosines >= min_cosine)
+        order = np.lexsort((column, -cosines[row, column], row))
+        row, column = row[order], column[order]
+        ends = np.searchsorted(row, np.arange(len(cosines) + 1))
+        for i in np.flatnonzero(np.diff(ends)).tolist():
+            near = met[column[ends[i] : min(ends[i + 1], ends[i] + top)]]
+            found[int(met[start + i])] = tuple(near.tolist())
+    return found
 
 
 def adjacency(neighbours: Mapping[Item, tuple[Item, ...]], num_items: int) -> sparse.csr_array:

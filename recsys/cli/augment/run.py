@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from recsys.errors import InputError
+
+if TYPE_CHECKING:
+    from recsys.augment.policy import Policy
+    from recsys.types import Floats
 
 
 @click.command()
@@ -41,12 +47,32 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     items = dataset.items
     vocabulary = Vocabulary(items["item_id"].tolist())
     rows = user_contexts(dataset.interactions, vocabulary, history_length)
-    texts = expand_texts(items, item_texts(items), chosen, seed, max_expansion=max_expansion, contexts=rows)
-    friends = friends_of(dataset.relations)
-    contexts = expand_contexts(rows, vocabulary, chosen, seed, max_expansion=max_expansion, friends=friends)
+    plain = item_texts(items)
+    texts = expand_texts(items, plain, chosen, seed, max_expansion=max_expansion, contexts=rows)
+    contexts = expand_contexts(
+        rows,
+        vocabulary,
+        chosen,
+        seed,
+        max_expansion=max_expansion,
+        friends=friends_of(dataset.relations),
+        text_vectors=_text_vectors(chosen, plain),
+    )
     write_expansion(out, chosen, items, vocabulary, texts, contexts)
     click.echo(repr(chosen))
     for kind, counts in (("history", contexts.counts), ("text", texts.counts)):
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "nothing to do"
         click.echo(f"{kind}: {shown}")
     click.echo(f"written to {out}")
+
+
+def _text_vectors(policy: Policy, texts: Sequence[str]) -> Floats | None:
+    """Whitened vectors of the texts by the default encoder, where an op looks for similar ones."""
+    if "text_neighbours" not in policy.history.needs:
+        return None
+    from recsys.config import EncoderConfig
+    from recsys.model.encoder import TextEncoder
+    from recsys.model.whitening import Whitening
+
+    raw = TextEncoder.load(EncoderConfig()).encode(texts)
+    return Whitening.fit(raw).apply(raw)
