@@ -12,6 +12,7 @@ from recsys.augment.borrow import Borrow, CrossDomainBorrow, SocialBorrow
 from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
 from recsys.augment.extend import BackwardExtension, Counterfactual, SubHistory
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
+from recsys.augment.mask import Mask
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
 from recsys.augment.op import Op
 from recsys.augment.text import ClauseShuffle, WordDropout, WordSwap
@@ -34,6 +35,7 @@ OPS: dict[str, type[Op[Any]]] = {
         Insert,
         ItemDropout,
         KeyboardNoise,
+        Mask,
         MinedSynonym,
         Reorder,
         SocialBorrow,

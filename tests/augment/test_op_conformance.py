@@ -18,6 +18,7 @@ from recsys.augment.example import Event, HistoryExample, TextExample
 from recsys.augment.op import Op
 from recsys.augment.provenance import parse_plan, plan_json
 from recsys.augment.registry import OPS, op_from_plain
+from recsys.contexts import MASKED
 from recsys.randomness import stream
 
 FIELDS = {
@@ -71,6 +72,18 @@ def replaced_share(op: Any, before: HistoryExample, after: HistoryExample) -> bo
     return (
         0 < changed <= op.rate_range[1] * len(before.history) + 0.5
         and after.history[-1] == before.history[-1]
+    )
+
+
+def masked_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
+    """At most the highest rate is masked, the newest event never; enough is known, and nothing else changed."""
+    hidden = [i for i, item in enumerate(after.history) if item == MASKED]
+    return (
+        0 < len(hidden) <= op.rate_range[1] * len(before.history) + 0.5
+        and len(before.history) - 1 not in hidden
+        and len(before.history) - len(hidden) >= op.min_keep
+        and all(item in (MASKED, old) for item, old in zip(after.history, before.history, strict=True))
+        and after[2:] == before[2:]
     )
 
 
@@ -186,6 +199,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "insert": ({"rate_range": (0.2, 0.6)}, inserted_share),
     "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
     "keyboard_noise": ({"count_range": (1, 2)}, one_more_letter),
+    "mask": ({"rate_range": (0.2, 0.6)}, masked_share),
     "mined_synonym": ({}, replaced_words),
     "reorder": ({"window_seconds": 10**6}, same_events),
     "social_borrow": ({}, borrowed),
