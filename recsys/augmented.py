@@ -14,6 +14,7 @@ from recsys.artifacts import replacing
 from recsys.augment.expand import expand_contexts, expand_texts
 from recsys.augment.fuse import Fusion
 from recsys.augment.policy import load_policy
+from recsys.augment.representation import Representation
 from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
@@ -28,6 +29,8 @@ class AugmentedRows:
     fusion: Fusion | None
     """None where nothing was augmented: every row trains in every epoch."""
     counts: dict[str, int] = field(default_factory=dict)
+    representation: Representation = field(default_factory=Representation)
+    """What training does to vectors; nothing where augmentation is off."""
 
 
 def augment_rows(
@@ -65,9 +68,9 @@ def augment_rows(
     )
     _write(provenance, grown.provenance)
     if len(grown.contexts) == len(contexts):
-        return AugmentedRows(contexts, None, grown.counts)
+        return AugmentedRows(contexts, None, grown.counts, policy.representation)
     fusion = Fusion(grown.contexts.parents, config.augment, seed, grown.strengths, grown.confidences)
-    return AugmentedRows(grown.contexts, fusion, grown.counts)
+    return AugmentedRows(grown.contexts, fusion, grown.counts, policy.representation)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -28,6 +29,8 @@ from recsys.contexts import Contexts
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.safetensors"
+SNAPSHOTS = "epochs"
+"""Folder of the states after past epochs."""
 
 
 def save_checkpoint(folder: Path, key: str, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
@@ -54,6 +57,33 @@ def load_checkpoint(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         logger.warning("%s cannot be read (%s): starting anew", path, error)
         return None
+
+
+def tensors_under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
+    return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+
+
+class Snapshots:
+    """States after past epochs of one piece of work, numbered, to go back to."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder, self._key = folder / SNAPSHOTS, key
+
+    def save(self, number: int, tensors: Mapping[str, Tensor]) -> None:
+        """Write the state after so many epochs."""
+        save_checkpoint(self._folder / str(number), self._key, tensors, {})
+
+    def load(self, number: int) -> dict[str, Tensor] | None:
+        """The state after so many epochs, None where it is not there."""
+        found = load_checkpoint(self._folder / str(number), self._key)
+        return None if found is None else found[0]
+
+    def drop(self, below: int | None = None) -> None:
+        """Remove those of fewer epochs, or all."""
+        for path in self._folder.glob("*"):
+            if below is None or int(path.name) < below:
+                shutil.rmtree(path)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -26,6 +26,7 @@ from recsys.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    tensors_under,
     work_key,
 )
 from recsys.config import Config
@@ -39,7 +40,7 @@ from recsys.model.layer_cache import LayerCache
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
-from recsys.optimise import open_board, schedule
+from recsys.optimise import open_board, schedule, set_rates
 from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.train import fit_towers
@@ -299,9 +300,7 @@ class _Tuning:
         return torch.optim.AdamW(groups, fused=True)
 
     def _set_rate(self, step: int) -> None:
-        share = schedule(step, self.num_steps, self.config.train.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * share
+        set_rates(self.optimizer, schedule(step, self.num_steps, self.config.train.warmup))
 
     def _save(self, step: int) -> None:
         if self.group.writes:
@@ -321,8 +320,7 @@ class _Tuning:
         with torch.no_grad():
             for i, parameter in enumerate(self.learning):
                 parameter.copy_(tensors[f"encoder.{i}"])
-        own = {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}
-        self.model.load_state_dict(own)
+        self.model.load_state_dict(tensors_under(tensors, "model."))
         self.text = tensors["text"].to(self.device)
         restore_optimizer(self.optimizer, tensors)
         self.losses = list(state["losses"])

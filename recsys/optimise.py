@@ -33,6 +33,12 @@ def schedule(step: int, num_steps: int, warmup: float) -> float:
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * min(past, 1.0)))
 
 
+def set_rates(optimizer: torch.optim.Optimizer, share: float) -> None:
+    """Set every group's rate to a share of its peak."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * share
+
+
 class Board(Protocol):
     """What the loop needs of a TensorBoard writer."""
 

@@ -171,6 +171,7 @@ def _towers(
         epochs=max(chosen.epochs, 1) if chosen else epochs,
         lift=chosen.lift if chosen else None,
         fusion=augmented.fusion,
+        representation=augmented.representation,
         text_variants=words.variants,
         stage="select" if stage == REFIT else stage,  # the same draws as the fit it is compared with
         progress=progress,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,12 +19,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recsys.augment.fuse import in_force, tail_start
+from recsys.augment.representation import Passes, Representation
 from recsys.checkpoint import (
+    Snapshots,
     deterministic,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    tensors_under,
     work_key,
 )
 from recsys.config import Config
@@ -40,10 +44,13 @@ from recsys.model.batching import (
 )
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_lift
-from recsys.model.step import batch_loss
+from recsys.model.loop_state import LoopState
+from recsys.model.passes import Parts, StepPasses, plain_pass
+from recsys.model.perturb import StepDraws
+from recsys.model.step import Batch, mixed_text
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
-from recsys.optimise import Board, build_optimizer, open_board, schedule
+from recsys.optimise import Board, build_optimizer, open_board, schedule, set_rates
 from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.types import Floats
@@ -59,25 +66,6 @@ class Fusion(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class LoopState:
-    """The counters of the loop: all that a checkpoint needs beside tensors."""
-
-    epoch: int = 0
-    step: int = 0
-    """Optimiser steps done in this epoch."""
-    loss: float = 0.0
-    """Sum over this epoch's steps."""
-    losses: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    finished: bool = False
-
-    @property
-    def best_epoch(self) -> int:
-        """Epochs (1-based) up to the best validation figure; 0 while there is none."""
-        return int(np.argmax(self.validation)) + 1 if self.validation else 0
-
-
 def fit_towers(
     contexts: Contexts,
     text_vectors: Floats,
@@ -89,6 +77,7 @@ def fit_towers(
     epochs: int | None = None,
     fusion: Fusion | None = None,
     text_variants: Floats | None = None,
+    representation: Representation | None = None,
     lift: float | None = None,
     stage: str = "select",
     progress: bool = True,
@@ -105,9 +94,11 @@ def fit_towers(
         config: Sections `model`, `train`, `augment` (mixing of text variants) and `run` are read.
         folder: Where the checkpoint and `tensorboard/` live.
         validation: Held-out rows; needed when `epochs` is None.
-        epochs: Train exactly so many epochs; None stops early on validation ndcg@10 and keeps the best.
+        epochs: Train exactly so many epochs; None stops early on validation ndcg@10 and keeps the best. Where
+            something is augmented, its clean tail is walked then, as in a fit for so many epochs.
         fusion: Chooses the rows of each epoch; None takes all.
         text_variants: (n, dim) vectors of augmented texts (zero row: none), used in training only.
+        representation: What is done to vectors inside training; off in the clean tail.
         lift: How far items without evidence are raised, chosen before; None chooses it on `validation`, and
             takes `model.lift` where there is none.
         stage: Names the fit in logs and in the keys of its draws.
@@ -124,8 +115,9 @@ def fit_towers(
     if epochs is None and validation is None:
         raise ValueError("fit_towers() needs validation rows or a number of epochs")
     fit = _Fit(
-        contexts, text_vectors, item_counts, config, folder, validation, epochs, fusion, text_variants, stage
-    )
+        contexts, text_vectors, item_counts, config, folder, validation, epochs, fusion, text_variants,
+        representation or Representation(), stage,
+    )  # fmt: skip
     with deterministic(fit.device):
         fit.run(progress, on_step, on_epoch)
         return fit.result(lift)
@@ -145,6 +137,7 @@ class _Fit:
         epochs: int | None,
         fusion: Fusion | None,
         text_variants: Floats | None,
+        representation: Representation,
         stage: str,
     ) -> None:
         self.contexts, self.config, self.folder, self.stage = contexts, config, folder, stage
@@ -155,26 +148,30 @@ class _Fit:
         self.device = training_device(config.run.device)
         self.group = join_group(self.device)
         self.text = torch.from_numpy(np.array(text_vectors, np.float32)).to(self.device)
-        self.variants = (
-            None if text_variants is None else torch.from_numpy(np.array(text_variants)).to(self.device)
-        )
+        variants = None if text_variants is None else torch.from_numpy(np.array(text_variants))
+        self.variants = None if variants is None else variants.to(self.device)
+        self.representation = representation if config.augment.enabled else Representation()
+        self.draws = StepDraws(self.representation, config.run.seed, stage)
+        self.augmented = fusion is not None or text_variants is not None or bool(self.representation.ops)
         self.trainable = trainable(contexts)
         self.seen = seen_items(contexts, item_counts)
         self.log_shares = target_log_shares(contexts, len(text_vectors))
-        self.model = TwoTower(item_counts, text_vectors.shape[1], config.model).to(self.device)
-        self.optimizer = build_optimizer(self.model, config.train)
         self.state = LoopState()
+        self._begin()
         self.best: dict[str, Tensor] = {}
-        self.rate = 0.0
-        self.judged = (
-            validation_positions(validation, config.train.validation_contexts, config.run.seed)
-            if validation is not None
-            else None
-        )
+        limit = config.train.validation_contexts
+        self.judged = None if validation is None else validation_positions(validation, limit, config.run.seed)
         self.key = work_key(
             "towers", stage, epochs, config.model, config.train, config.augment, config.run.seed,
             self.group.world, contexts, text_vectors, item_counts, text_variants, validation,
+            self.representation,
         )  # fmt: skip
+        self.snapshots = Snapshots(folder, self.key)
+
+    def _begin(self) -> None:
+        dim = self.text.shape[1]
+        self.model = TwoTower(self.item_counts, dim, self.config.model).to(self.device)
+        self.optimizer = build_optimizer(self.model, self.config.train)
 
     def run(
         self,
@@ -187,14 +184,30 @@ class _Fit:
             logger.info("%s: the towers are fitted already", self.stage)
             return
         board = open_board(self.folder, self.group)
-        for epoch in range(self.state.epoch, self.num_epochs):
+        if not self.state.chosen:
+            self._search(progress, on_step, on_epoch, board)
+            self._rewind()
+        for epoch in range(self.state.epoch, self.state.chosen):
             self._epoch(epoch, progress, on_step, board)
-            newest = self.state.validation[-1] if self.state.validation else math.nan
-            if self._stops() or (on_epoch is not None and on_epoch(epoch + 1, newest)):
-                break
         self.state.finished = True
         self._save()
         board.close()
+        if self.group.writes:
+            self.snapshots.drop()
+
+    def _search(
+        self,
+        progress: bool,
+        on_step: Callable[[int], None] | None,
+        on_epoch: Callable[[int, float], bool] | None,
+        board: Board,
+    ) -> None:
+        """Epochs up to the last, or until validation or the caller says that it is enough."""
+        while self.state.epoch < self.num_epochs and not self._stops():
+            self._epoch(self.state.epoch, progress, on_step, board)
+            newest = self.state.validation[-1] if self.state.validation else math.nan
+            if on_epoch is not None and on_epoch(self.state.epoch, newest):
+                break
 
     def _epoch(self, epoch: int, progress: bool, on_step: Callable[[int], None] | None, board: Board) -> None:
         state, batch = self.state, self.config.train.batch_size
@@ -216,22 +229,59 @@ class _Fit:
                 bar.advance(len(positions[span]), f"loss {state.loss / (step + 1):.4f}")
                 if on_step is not None:
                     on_step(done)
-            self.rate = bar.rate
+        if self.representation.ops and not self._level(epoch):
+            state.plain_rate = bar.rate
+        else:
+            state.rate = bar.rate
         self._close_epoch(epoch, num_steps, board)
 
     def _close_epoch(self, epoch: int, num_steps: int, board: Board) -> None:
         state = self.state
         state.losses.append(state.loss / max(num_steps, 1))
         state.epoch, state.step, state.loss = epoch + 1, 0, 0.0
-        if self.validation is not None and self.judged is not None:
+        if self.validation is not None and self.judged is not None and not state.chosen:
             figure = self.group.first(self._ndcg() if self.group.writes else 0.0)
             state.validation.append(figure)
             board.add_scalar(f"{self.stage}/validation_ndcg@10", figure, epoch + 1)
             if self.early_stopping and state.best_epoch == epoch + 1:
                 self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self._may_rewind and self.group.writes:
+            self.snapshots.save(epoch + 1, self._tensors())
         shown = f", validation ndcg@10 {state.validation[-1]:.5f}" if state.validation else ""
         logger.info("%s: epoch %d, loss %.4f%s", self.stage, epoch + 1, state.losses[-1], shown)
         self._save()
+        if self._may_rewind and self.group.writes:
+            self.snapshots.drop(below=tail_start(state.best_epoch, self.config.augment))
+
+    @property
+    def _may_rewind(self) -> bool:
+        return self.early_stopping and self.augmented and not self.state.chosen
+
+    def _rewind(self) -> None:
+        """Go back to where the clean tail of the best epoch begins, if its epochs were not clean already.
+
+        Early stopping looks at epochs whose tail is still to come, since nobody knows then which is the last.
+        """
+        state, augment = self.state, self.config.augment
+        if not self._may_rewind or not state.best_epoch:
+            return
+        start, best = tail_start(state.best_epoch, augment), state.best_epoch
+        if not any(in_force(epoch, self.num_epochs, augment) for epoch in range(start, best)):
+            return
+        logger.info("%s: epochs %d to %d again, on originals only", self.stage, start + 1, best)
+        found = self.snapshots.load(start)
+        self._begin()
+        if found is None:  # the very beginning, or somebody removed it
+            start = 0
+        else:
+            self.model.load_state_dict(tensors_under(found, "model."))
+            restore_optimizer(self.optimizer, found)
+        state.epoch, state.step, state.loss, state.chosen = start, 0, 0.0, best
+        self._save()
+
+    def _level(self, epoch: int) -> float:
+        """Share of the augmentation that is in force."""
+        return in_force(epoch, self.state.chosen or self.num_epochs, self.config.augment)
 
     def _stops(self) -> bool:
         behind = len(self.state.validation) - self.state.best_epoch
@@ -240,21 +290,18 @@ class _Fit:
     def _order(self, epoch: int) -> tuple[NDArray[np.int64], Floats]:
         positions, weights = self.trainable, np.ones(len(self.trainable), np.float32)
         if self.fusion is not None:
-            chosen, chosen_weights = self.fusion.select(epoch, self.num_epochs)
+            chosen, chosen_weights = self.fusion.select(epoch, self.state.chosen or self.num_epochs)
             usable = np.isin(chosen, self.trainable)
             positions, weights = chosen[usable], chosen_weights[usable]
-        order = generator(self.config.run.seed, "towers", self.stage, "order", epoch).permutation(
-            len(positions)
-        )
+        rng = generator(self.config.run.seed, "towers", self.stage, "order", epoch)
+        order = rng.permutation(len(positions))
         return positions[order], weights[order]
 
     def _set_rate(self, epoch: int, step: int, num_steps: int) -> None:
         # The horizon is the configured one even when fewer epochs were asked for, so that a refit for k
         # epochs walks the schedule that chose k.
         horizon = max(self.num_epochs, self.config.train.max_epochs) * num_steps
-        share = schedule(epoch * num_steps + step, horizon, self.config.train.warmup)
-        for parameters in self.optimizer.param_groups:
-            parameters["lr"] = parameters["peak"] * share
+        set_rates(self.optimizer, schedule(epoch * num_steps + step, horizon, self.config.train.warmup))
 
     def _step(self, positions: NDArray[np.int64], weights: Floats, epoch: int, step: int) -> float:
         """One optimiser step on a global batch; the candidates and the norm are those of the whole batch."""
@@ -268,31 +315,35 @@ class _Fit:
         kept = torch.from_numpy(
             (rng.random(len(self.text), dtype=np.float32) >= train.residual_dropout).astype(np.float32)
         ).to(self.device)
-        text = self._mixed_text(rng)
+        chance = self._level(epoch) * self.config.augment.text_mix
+        text = mixed_text(self.text, self.variants, chance, rng)
         total_weight = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
         self.optimizer.zero_grad(set_to_none=True)
         mine = np.arange(self.group.rank, len(positions), self.group.world)
-        loss = 0.0
-        for part in np.array_split(mine, min(train.accumulate, max(len(mine), 1))):
-            part_pairs = target_pairs(self.contexts, positions[part], weights[part])
-            part_loss = batch_loss(
-                self.model, text, self.contexts, positions[part], part_pairs, candidates, kept,
-                self.config.model.history_length,
-            ) / total_weight  # fmt: skip
-            part_loss.backward()  # type: ignore[no-untyped-call]
-            loss += float(part_loss.detach())
+        parts = np.array_split(mine, min(train.accumulate, max(len(mine), 1)))
+        batch = Batch(
+            self.contexts, positions, weights, candidates, text, kept, self.config.model.history_length
+        )
+        loss = self._passes(batch, parts, total_weight, epoch, step)
         self.group.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
         self.optimizer.step()
         return self.group.sum_number(loss)
 
-    def _mixed_text(self, rng: np.random.Generator) -> Tensor:
-        if self.variants is None:
-            return self.text
-        chance = self.config.augment.mix_probability
-        chosen = torch.from_numpy(rng.random(len(self.text), dtype=np.float32) < chance).to(self.device)
-        chosen = chosen & self.variants.any(dim=1)
-        return torch.where(chosen.unsqueeze(1), self.variants, self.text)
+    def _passes(self, batch: Batch, parts: Parts, total_weight: float, epoch: int, step: int) -> float:
+        """Gradients of this process's rows; the loss is that of vectors before an adversary moves them."""
+        level = self._level(epoch)
+        if not self.representation.ops or not level:
+            self.state.count(Passes(1, 1))
+            return plain_pass(self.model, batch, parts, total_weight)
+        drawn = self.draws.draw(
+            epoch, step, len(batch.positions), batch.history_items(), len(batch.candidates.rows),
+            self.text.shape[1], level,
+        )  # fmt: skip
+        passes = StepPasses(self.model, batch, parts, total_weight, self.group.sum_tensor)
+        loss, taken = passes.run(drawn, self.draws.generator("views", epoch, step))
+        self.state.count(taken)
+        return loss
 
     def _ndcg(self) -> float:
         assert self.validation is not None
@@ -311,11 +362,14 @@ class _Fit:
             epochs=state.best_epoch if self.early_stopping else state.epoch,
             validation=tuple(state.validation),
             losses=tuple(state.losses),
-            examples_per_second=self.rate,
+            examples_per_second=state.rate or state.plain_rate,
+            plain_examples_per_second=state.plain_rate,
+            passes_per_step=state.passes_per_step,
         )
 
     def result(self, lift: float | None) -> TowersFit:
-        best = self.best if self.early_stopping and self.best else self.model.state_dict()
+        stopped = self.early_stopping and self.best and not self.state.chosen
+        best = self.best if stopped else self.model.state_dict()
         fitted = self._snapshot(best)
         if lift is None:
             lift = self.config.model.lift
@@ -326,25 +380,21 @@ class _Fit:
 
     def _save(self) -> None:
         if self.group.writes:
-            tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-            tensors |= {f"best.{k}": v for k, v in self.best.items()}
-            tensors |= optimizer_tensors(self.optimizer)
-            state = {name: getattr(self.state, name) for name in LoopState.__slots__} | {"rate": self.rate}
-            save_checkpoint(self.folder, self.key, tensors, state)
+            tensors = self._tensors() | {f"best.{k}": v for k, v in self.best.items()}
+            save_checkpoint(self.folder, self.key, tensors, self.state.to_plain())
         self.group.wait()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        model = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        return model | optimizer_tensors(self.optimizer)
 
     def _restore(self) -> None:
         found = load_checkpoint(self.folder, self.key)
         if found is None:
             return
         tensors, state = found
-        self.rate = state.pop("rate")
-        self.state = LoopState(**state)
-        self.model.load_state_dict(_part(tensors, "model."))
-        self.best = {k: v.to(self.device) for k, v in _part(tensors, "best.").items()}
+        self.state = LoopState.from_plain(state)
+        self.model.load_state_dict(tensors_under(tensors, "model."))
+        self.best = {k: v.to(self.device) for k, v in tensors_under(tensors, "best.").items()}
         restore_optimizer(self.optimizer, tensors)
         logger.info("%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step)
-
-
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}

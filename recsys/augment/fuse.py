@@ -19,6 +19,28 @@ RAMP = 0.3
 """Share of the epochs over which `curriculum` rises from nothing to everything."""
 
 
+def in_force(epoch: int, num_epochs: int, config: AugmentConfig) -> float:
+    """Share of the augmentation that is in force in an epoch, 0-based: one schedule for all that is mixed in.
+
+    0 in the last `config.clean_tail` of the epochs, rising over the first 30 % under `curriculum`, else 1.
+    """
+    if not 0 <= epoch < num_epochs:
+        raise ValueError(f"epoch {epoch} of {num_epochs}")
+    if not config.enabled or epoch + 0.5 > num_epochs * (1.0 - config.clean_tail):
+        return 0.0
+    if config.fusion == "curriculum":
+        return min((epoch + 1) / max(RAMP * num_epochs, 1.0), 1.0)
+    return 1.0
+
+
+def tail_start(num_epochs: int, config: AugmentConfig) -> int:
+    """The first of the epochs at the end that see originals only; `num_epochs` where there is none."""
+    start = num_epochs
+    while start and not in_force(start - 1, num_epochs, config):
+        start -= 1
+    return start
+
+
 class Selection(NamedTuple):
     """What one epoch trains on, in no particular order: the trainer shuffles."""
 
@@ -84,10 +106,8 @@ class Fusion:
 
     def select(self, epoch: int, num_epochs: int) -> Selection:
         """Rows and weights of one epoch, 0-based; always as many rows as there are originals."""
-        if not 0 <= epoch < num_epochs:
-            raise ValueError(f"epoch {epoch} of {num_epochs}")
-        clean = epoch + 0.5 > num_epochs * (1.0 - self._config.clean_tail)
-        if clean or not self.num_children:
+        level = in_force(epoch, num_epochs, self._config)
+        if not level or not self.num_children:
             return Selection(self.originals, np.ones(len(self.originals), np.float32))
         match self._config.fusion:
             case "concatenate" | "weight":
@@ -95,7 +115,6 @@ class Fusion:
             case "mix":
                 return self._mixed(epoch, self._config.mix_probability, 1.0)
             case "curriculum":
-                level = min((epoch + 1) / max(RAMP * num_epochs, 1.0), 1.0)
                 return self._mixed(epoch, level * self._config.mix_probability, level)
 
     def _pooled(self, epoch: int) -> Selection:

@@ -142,12 +142,12 @@ class LeafOp(Op[E], Generic[E]):
         return self.edit(example, plan.values)
 
 
-def summary(op: type[Op[Any]]) -> str:
+def summary(op: type[BaseModel]) -> str:
     """The first line of an op's docstring: what it does."""
     return (op.__doc__ or "").strip().splitlines()[0]
 
 
-def setting_table(op: type[Op[Any]]) -> list[dict[str, Any]]:
+def setting_table(op: type[BaseModel]) -> list[dict[str, Any]]:
     """Name, default and sentence of every setting of an op."""
     rows = []
     for name, field in op.model_fields.items():

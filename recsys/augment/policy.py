@@ -21,6 +21,7 @@ from recsys.augment.gates.gate import Gate
 from recsys.augment.gates.panel import gate_from_plain
 from recsys.augment.op import Kind, Op
 from recsys.augment.registry import op_from_plain, setting_problem
+from recsys.augment.representation import Representation, representation_from_plain
 from recsys.errors import ConfigError
 
 PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh")
@@ -76,7 +77,7 @@ class Branch(BaseModel):
 
 
 class Policy(BaseModel):
-    """A named pipeline for histories and one for texts."""
+    """A named pipeline for histories, one for texts, and ops on representations inside training."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -90,6 +91,8 @@ class Policy(BaseModel):
     """Ops on histories."""
     text: Branch = Branch()
     """Ops on item texts."""
+    representation: SkipValidation[Representation] = Representation()
+    """Ops on vectors inside training."""
 
     @cached_property
     def policy_id(self) -> str:
@@ -108,6 +111,8 @@ class Policy(BaseModel):
         for kind, branch in (("history", self.history), ("text", self.text)):
             if plain := branch.to_plain():
                 tree[kind] = plain
+        if plain := self.representation.to_plain():
+            tree["representation"] = plain
         return tree
 
     def to_toml(self) -> str:
@@ -118,6 +123,7 @@ class Policy(BaseModel):
         lines = [f"policy {self.policy_id}"]
         for kind, branch in (("history", self.history), ("text", self.text)):
             lines.extend(branch.tree(kind))
+        lines.extend(self.representation.tree())
         return "\n".join(lines)
 
     __str__ = __repr__
@@ -169,6 +175,10 @@ def policy_from_plain(tree: Mapping[str, Any], source: str = "policy") -> Policy
     for kind in kinds:
         if kind in settings:
             settings[kind] = _branch(settings[kind], kind, f"{source}: {kind}")
+    if "representation" in settings:
+        settings["representation"] = representation_from_plain(
+            settings["representation"], f"{source}: representation"
+        )
     try:
         return Policy.model_validate(settings)
     except ValidationError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.augment.representation import Passes
 from recsys.config import ModelConfig
 from recsys.contexts import Contexts
 from recsys.model.batching import pad_histories
@@ -16,6 +17,7 @@ from recsys.model.towers import UserTower, combined, gates
 from recsys.types import Floats
 
 CHUNK = 1024
+NO_EXTRA = Passes(1, 1)
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,13 @@ class TowersFit:
     losses: tuple[float, ...]
     """Mean training loss of each epoch that was run."""
     examples_per_second: float
+    """Training rows per second in the newest epoch, with whatever was done to representations."""
     lift: float = 0.0
     """How far an item that stands on its text alone is raised: see `lifted`."""
+    plain_examples_per_second: float = 0.0
+    """The same in the newest epoch of a fit with ops on representations in which they were off; 0: none."""
+    passes_per_step: Passes = NO_EXTRA
+    """Mean passes of the towers per optimiser step."""
 
     def item_vectors(self) -> Floats:
         """(n, dim) what the index holds: lengths from 1 (well known) to 1 + lift (cold)."""
@@ -85,7 +92,9 @@ class TowersFit:
             "temperature": round(float(np.exp(self.state["log_temperature"])), 5),
             "lift": self.lift,
             "lag_weights": [round(float(v), 4) for v in np.exp(self.state["user.lag_bias"])],
-            "contexts_per_second": round(self.examples_per_second, 1),
+            "examples_per_second": round(self.examples_per_second, 1),
+            "plain_examples_per_second": round(self.plain_examples_per_second, 1) or None,
+            "passes_per_step": self.passes_per_step._asdict(),
         }
 
     def _combined(self, table: str) -> Floats:

@@ -14,10 +14,13 @@ def ops(as_json: bool) -> None:
     """List the ops and their settings."""
     from recsys.augment.op import setting_table, summary
     from recsys.augment.registry import COMPOSITES, OPS
+    from recsys.augment.representation import REPRESENTATION_OPS
 
+    kinds: dict[str, str] = {name: op.kind or "any" for name, op in {**OPS, **COMPOSITES}.items()}
+    kinds |= {name: op.kind for name, op in REPRESENTATION_OPS.items()}
     table: list[dict[str, Any]] = [
-        {"name": name, "kind": op.kind or "any", "meaning": summary(op), "settings": setting_table(op)}
-        for name, op in {**OPS, **COMPOSITES}.items()
+        {"name": name, "kind": kinds[name], "meaning": summary(op), "settings": setting_table(op)}
+        for name, op in {**OPS, **COMPOSITES, **REPRESENTATION_OPS}.items()
     ]
     if as_json:
         click.echo(json.dumps(table, indent=1, ensure_ascii=False))
