@@ -8,6 +8,7 @@ refusal is a reason that is counted.
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,16 +19,41 @@ from pydantic import BaseModel, ConfigDict, Field
 from recsys.augment import lexicon
 from recsys.augment.example import NOTHING, HistoryExample, TextExample
 from recsys.augment.tokens import ADDED, EDITABLE, PROTECTED, Tokens, cut, flat, language_of
+from recsys.augment.wordbook import (
+    ALONE,
+    CLAUSE_END,
+    CLAUSE_ENDS,
+    EDGES,
+    ENGLISH,
+    FIRST,
+    FREE,
+    KIND,
+    NEGATION,
+    OTHER,
+    PLAIN,
+    WITH_NEXT,
+    WORDLESS,
+    WordBook,
+    core_of,
+    plain_book,
+)
 from recsys.contexts import MASKED
 
-EDGES = ".,;:!?\"'()[]{}<>“”‘’。，；：！？（）【】《》、*~|"
-CLAUSE_ENDS = (".", ",", ";", ":", "!", "?", "|", "。", "，", "；", "：", "！", "？", "、")
-_WORDLESS = re.compile(r"[\W_]+")
-_HAS_DIGIT = re.compile(r"\d")
+__all__ = ["CLAUSE_ENDS", "EDGES", "Acceptance", "Protection"]
+
 _CHINESE_SPAN = re.compile(
     "|".join((lexicon.ZH_QUANTITY, lexicon.ZH_NEGATION, lexicon.ZH_SIZE, lexicon.ZH_MODEL, lexicon.ZH_COLOUR))
 )
-_SINGLES = lexicon.COLOURS | lexicon.SIZES | lexicon.UNITS | lexicon.NUMBER_WORDS
+_WORDLESS = re.compile(r"[\W_]+")
+_LETTER = re.compile("[A-Za-z]")
+_CODES = range(256)
+_STATE_OF = bytes(EDITABLE if code & KIND == PLAIN else PROTECTED for code in _CODES)
+_WIDE = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > ALONE or c & FIRST)))
+"""Codes whose span may be of several words."""
+_SPAN = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > WORDLESS or c & FIRST)))
+_NOT_OTHER = bytes(code for code in _CODES if not code & OTHER)
+_NOT_ENGLISH = bytes(code for code in _CODES if not code & ENGLISH)
+_MOST_BRANDS = 100_000
 
 
 class Protection:
@@ -45,6 +71,8 @@ class Protection:
         for phrase in (*self.phrases, *sorted(self._brands)):
             words = _cores(phrase.split())
             self._by_first.setdefault(words[0], []).append(words)
+        self._book = WordBook(self._by_first) if self._by_first else plain_book()
+        self._own: dict[str, tuple[str, ...]] = {}
 
     @functools.cached_property
     def brands(self) -> Mapping[str, tuple[str, ...]]:
@@ -56,18 +84,28 @@ class Protection:
 
     def tokenise(self, text: str, fields: Mapping[str, str] = NOTHING) -> Tokens:
         """Cut a text and mark its protected words; a text in another language has no editable word."""
+        if text.isascii() and _LETTER.search(text):
+            words = tuple(text.split())
+            codes = bytes(map(self._book.__getitem__, words))
+            others = len(codes.translate(None, _NOT_OTHER))
+            if others >= 2 and others > len(codes.translate(None, _NOT_ENGLISH)):
+                return Tokens(words, bytes([PROTECTED]) * len(words), " ", "other")
+            return Tokens(words, self._english_states(words, codes, fields), " ", "en")
         language = language_of(text)
         words, joiner = cut(text, language)
-        if language not in ("en", "zh"):
+        if language == "en":
+            codes = bytes(map(self._book.__getitem__, words))
+            return Tokens(words, self._english_states(words, codes, fields), joiner, language)
+        if language != "zh":
             return Tokens(words, bytes([PROTECTED]) * len(words), joiner, language)
         states = bytearray(PROTECTED if _WORDLESS.fullmatch(word) else EDITABLE for word in words)
-        for start, stop in self._spans(words, language, fields):
+        for start, stop in self._chinese_spans(words, fields.get("brand", "").strip().lower()):
             states[start:stop] = bytes([PROTECTED]) * (stop - start)
         return Tokens(words, bytes(states), joiner, language)
 
     def prepare(self, example: TextExample) -> TextExample:
         """The same example with its text cut."""
-        return example._replace(tokens=self.tokenise(example.text, example.fields))
+        return TextExample._make((*example[:3], self.tokenise(example.text, example.fields), *example[4:]))
 
     def spans(self, text: str, fields: Mapping[str, str] = NOTHING) -> list[str]:
         """The protected spans of a text as they stand in it, in order, overlapping ones joined."""
@@ -88,19 +126,61 @@ class Protection:
     ) -> Iterator[tuple[int, int]]:
         brand = fields.get("brand", "").strip().lower()
         if language == "zh":
-            yield from self._chinese_spans(words, brand)
+            return self._chinese_spans(words, brand)
+        codes = bytes(map(self._book.__getitem__, words))
+        return itertools.chain(self._spans_at(_SPAN, words, codes), self._own_spans(words, brand))
+
+    def _english_states(self, words: tuple[str, ...], codes: bytes, fields: Mapping[str, str]) -> bytes:
+        states = codes.translate(_STATE_OF)
+        brand = fields.get("brand", "")
+        if not brand and not _WIDE.search(codes):
+            return states
+        spans = [*self._spans_at(_WIDE, words, codes), *self._own_spans(words, brand.strip().lower())]
+        if not spans:
+            return states
+        marked = bytearray(states)
+        for start, stop in spans:
+            marked[start:stop] = bytes([PROTECTED]) * (stop - start)
+        return bytes(marked)
+
+    def _spans_at(
+        self, pattern: re.Pattern[bytes], words: tuple[str, ...], codes: bytes
+    ) -> Iterator[tuple[int, int]]:
+        """The spans of the words whose codes the pattern finds, and of the phrases that begin there."""
+        last = len(words)
+        for match in pattern.finditer(codes):
+            i = match.start()
+            code = codes[i]
+            kind = code & KIND
+            if kind == ALONE:
+                yield i, i + 1
+            elif kind == WITH_NEXT:
+                yield i, min(i + 2, last)
+            elif kind == NEGATION:
+                yield i, _clause_end(codes, i, min(i + 3, last))
+            elif kind == FREE:
+                yield max(i - 1, 0), i + 1
+            if code & FIRST:
+                for phrase in self._by_first[core_of(words[i])]:
+                    if _cores(words[i : i + len(phrase)]) == phrase:
+                        yield i, i + len(phrase)
+
+    def _own_spans(self, words: tuple[str, ...], brand: str) -> Iterator[tuple[int, int]]:
+        """Where an item's own brand stands, unless it is one of the catalogue's, found already."""
+        if not brand:
+            return
+        own = self._own.get(brand)
+        if own is None:
+            if len(self._own) >= _MOST_BRANDS:
+                self._own.clear()
+            own = _cores(brand.split())
+            own = self._own[brand] = () if own in self._by_first.get(own[0], ()) else own
+        if not own:
             return
         cores = _cores(words)
-        yield from _english_spans(words, cores)
-        by_first = self._by_first
-        if brand:
-            own = _cores(brand.split())
-            by_first = {**by_first, own[0]: [*by_first.get(own[0], ()), own]}
-        if by_first:
-            for start, core in enumerate(cores):
-                for phrase in by_first.get(core, ()):
-                    if cores[start : start + len(phrase)] == phrase:
-                        yield start, start + len(phrase)
+        for start, core in enumerate(cores):
+            if core == own[0] and cores[start : start + len(own)] == own:
+                yield start, start + len(own)
 
     def _chinese_spans(self, words: tuple[str, ...], brand: str) -> Iterator[tuple[int, int]]:
         text = "".join(words)
@@ -126,32 +206,14 @@ def _normalised(phrases: Iterable[str]) -> tuple[str, ...]:
 
 
 def _cores(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple([word.strip(EDGES).lower() or word for word in words])
+    return tuple([core_of(word) for word in words])
 
 
-def _english_spans(words: tuple[str, ...], cores: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    last = len(words)
-    for i, core in enumerate(cores):
-        if _HAS_DIGIT.search(core):
-            # A number and the word it counts: dropping what stands between would count something else.
-            yield i, min(i + (1 if words[i].endswith(CLAUSE_ENDS) else 2), last)
-        elif core in lexicon.NUMBER_WORDS:
-            yield i, min(i + 2, last)
-        elif core in _SINGLES or words[i].strip(EDGES) in lexicon.LETTER_SIZES:
-            yield i, i + 1
-        elif core in lexicon.NEGATIONS or core.endswith(("n't", "n’t")):
-            yield i, _clause_end(words, i, i + 3)
-        elif core == "free":
-            yield max(i - 1, 0), i + 1
-        elif core.endswith(("-free", "-less", "less")) or core.startswith(("non-", "anti-", "un-")):
-            yield i, i + 1
-
-
-def _clause_end(words: tuple[str, ...], start: int, limit: int) -> int:
-    for i in range(start, min(limit, len(words))):
-        if words[i].endswith(CLAUSE_ENDS):
+def _clause_end(codes: bytes, start: int, limit: int) -> int:
+    for i in range(start, limit):
+        if codes[i] & CLAUSE_END:
             return i + 1
-    return min(limit, len(words))
+    return limit
 
 
 class Acceptance(BaseModel):

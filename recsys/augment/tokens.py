@@ -6,6 +6,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable
+from itertools import compress, count
 from typing import Literal
 
 from recsys.errors import DependencyError
@@ -15,6 +16,7 @@ Language = Literal["en", "zh", "other", "none"]
 
 EDITABLE, PROTECTED, ADDED = 0, 1, 2
 """States of a word: may change; must survive; was put in by an op and is not edited again."""
+_IS_EDITABLE = bytes([1]) + bytes(255)
 
 
 def _words(text: str) -> frozenset[str]:
@@ -26,8 +28,8 @@ _WORDLESS = re.compile(r"[\W_]+")
 _LATIN = re.compile(r"[A-Za-z]")
 _FOREIGN = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\uac00-\ud7af]")
 """Greek to Georgian and beyond, kana, hangul: scripts of neither English nor Chinese."""
-_ENGLISH_WORDS = _words("the a an of and with for in on to from by is this your our or not no at")
-_OTHER_WORDS = _words(
+ENGLISH_WORDS = _words("the a an of and with for in on to from by is this your our or not no at")
+OTHER_WORDS = _words(
     "der die das und mit für ohne auf ein eine zu von les le la des du et avec pour sans dans sur une "
     "el los las con para sin una del por y il lo gli di per senza non che een het van voor zonder met "
     "em com sem dos uma och med för utan"
@@ -47,7 +49,7 @@ class Tokens:
     def editable(self) -> tuple[int, ...]:
         """Positions of words that may change, ascending."""
         if self._editable is None:
-            self._editable = tuple([i for i, state in enumerate(self.states) if not state])
+            self._editable = tuple(compress(count(), self.states.translate(_IS_EDITABLE)))
         return self._editable
 
     @property
@@ -75,8 +77,8 @@ def language_of(text: str) -> Language:
 
 def _speaks_other(text: str) -> bool:
     words = text.lower().split()
-    other = sum(map(_OTHER_WORDS.__contains__, words))
-    return other >= 2 and other > sum(map(_ENGLISH_WORDS.__contains__, words))
+    other = sum(map(OTHER_WORDS.__contains__, words))
+    return other >= 2 and other > sum(map(ENGLISH_WORDS.__contains__, words))
 
 
 def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
@@ -86,13 +88,18 @@ def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
     return tuple(text.split()), " "
 
 
+def is_dictionary_word(text: str) -> bool:
+    """Whether Chinese characters are one word of the segmenter's dictionary, new words not guessed at."""
+    return len(_chinese_segmenter()(text, HMM=False)) == 1
+
+
 def flat(text: str) -> str:
     """A text in lower case, letters and digits alone, words parted and edged by single spaces."""
     return f" {' '.join(_WORDLESS.sub(' ', text.lower()).split())} "
 
 
 @functools.cache
-def _chinese_segmenter() -> Callable[[str], list[str]]:
+def _chinese_segmenter() -> Callable[..., list[str]]:
     try:
         import jieba
     except ImportError as error:
@@ -101,5 +108,5 @@ def _chinese_segmenter() -> Callable[[str], list[str]]:
         ) from error
     jieba.setLogLevel("WARNING")
     tokenizer = jieba.Tokenizer()  # one of our own: its dictionary stays as shipped, so that replay holds
-    segment: Callable[[str], list[str]] = tokenizer.lcut
+    segment: Callable[..., list[str]] = tokenizer.lcut
     return segment
