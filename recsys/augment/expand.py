@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recsys.augment.asking import Oracle
 from recsys.augment.corpus import text_side
 from recsys.augment.example import NO_NEIGHBOURS, Event, HistoryExample, Item
 from recsys.augment.examples import (
@@ -30,6 +31,7 @@ from recsys.augment.lending import HistorySide, history_side
 from recsys.augment.neighbours import covisitation_neighbours, fit_covisitation
 from recsys.augment.policy import Branch, Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
+from recsys.augment.rounds import asks, gathered, with_answers
 from recsys.contexts import Contexts, Vocabulary, concatenate
 from recsys.types import Floats
 
@@ -146,6 +148,7 @@ def expand_texts(
     created: int | None = None,
     contexts: Contexts | None = None,
     encode: Encode | None = None,
+    oracle: Oracle | None = None,
 ) -> ExpandedTexts:
     """Item texts with augmented ones behind them. What a gate of the policy refuses is left out and counted.
 
@@ -159,6 +162,7 @@ def expand_texts(
         contexts: Fit rows, for ops that read what is bought together; without them those ops read nothing.
         encode: Texts to unit vectors, for the gate `meaning` and for drift of vectors; without it the first
             is skipped and counted, the second does not ask.
+        oracle: Answers the ops that ask a model; without it they leave every row alone, which is counted.
 
     Raises:
         LeakageError: the contexts are held out or augmented.
@@ -174,7 +178,11 @@ def expand_texts(
     needs = branch.needs
     near = covisitation_neighbours(contexts, len(texts)) if needs and contexts is not None else NO_NEIGHBOURS
     examples = list(with_side(plain, text_side(plain, needs, near)))
-    grown = grow(examples, branch, seed, "text", policy_id)
+    answers = gathered(examples, branch, seed, "text", oracle)
+    grown = grow(with_answers(examples, answers), branch, seed, "text", policy_id)
+    grown.counts.update(answers.counts)
+    if oracle is not None and asks(branch):
+        grown.counts.update(oracle.spent())
     languages = Counter(example.tokens.language if example.tokens else "none" for example in examples)
     grown.counts.update({f"language:{name}": count for name, count in languages.items()})
     evidence = Evidence(

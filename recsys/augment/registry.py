@@ -11,6 +11,7 @@ from recsys.augment.backfill import AttributeBackfill, TermExpansion
 from recsys.augment.borrow import Borrow, CrossDomainBorrow, SocialBorrow
 from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
 from recsys.augment.extend import BackwardExtension, Counterfactual, SubHistory
+from recsys.augment.generative import BackTranslation, LLMRewrite, MaskedLM, MaskedLMInsertion
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
 from recsys.augment.mask import Mask
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
@@ -25,6 +26,7 @@ OPS: dict[str, type[Op[Any]]] = {
     op.name: op
     for op in (
         AttributeBackfill,
+        BackTranslation,
         BackwardExtension,
         Borrow,
         ChineseNoise,
@@ -35,7 +37,10 @@ OPS: dict[str, type[Op[Any]]] = {
         Insert,
         ItemDropout,
         KeyboardNoise,
+        LLMRewrite,
         Mask,
+        MaskedLM,
+        MaskedLMInsertion,
         MinedSynonym,
         Reorder,
         SocialBorrow,

@@ -159,7 +159,8 @@ def rebuilt(example: TextExample, tokens: Tokens, words: tuple[str, ...], states
     """The example with other words and their states; `tokens` are those it had."""
     joiner = tokens.joiner
     cut = Tokens(words, states, joiner, tokens.language)
-    return TextExample(example.row_id, joiner.join(words), example.fields, cut, example.synonyms)
+    text = joiner.join(words)
+    return TextExample(example.row_id, text, example.fields, cut, example.synonyms, example.answers)
 
 
 def _plain(left: str, right: str) -> bool:

@@ -39,6 +39,21 @@ class ReplaceWords(TextOp):
         return rebuilt(example, tokens, tuple(words), tokens.states)
 
 
+class InsertWords(TextOp):
+    """Shared edit: words go into gaps."""
+
+    parameters = ("gaps", "words")
+
+    def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
+        """Insert each word before the word at its gap; inserted words are not edited again."""
+        tokens = tokens_of(example)
+        words, states = tokens.words, tokens.states
+        for gap, word in reversed(list(zip(*values, strict=True))):
+            words = (*words[:gap], word, *words[gap:])
+            states = states[:gap] + bytes([ADDED]) + states[gap:]
+        return rebuilt(example, tokens, words, states)
+
+
 class _SwapSynonyms(ReplaceWords):
     """Shared draw: some of the words that have a synonym give way to one."""
 
@@ -133,11 +148,10 @@ class WordnetSynonym(_SwapSynonyms):
         return () if self._wordnet is None else self._wordnet.synonyms(word)
 
 
-class WordInsertion(TextOp):
+class WordInsertion(InsertWords):
     """Inserts a synonym of one of the text's words, or a word of its category, at a random place."""
 
     name = "word_insertion"
-    parameters = ("gaps", "words")
     needs = frozenset({"synonyms"})
 
     count_range: Counts = (1, 2)
@@ -152,24 +166,15 @@ class WordInsertion(TextOp):
         pool = [word for core in cores for word in example.synonyms.get(core, ())]
         language = "zh" if tokens.language == "zh" else "en"
         own = example.fields.get("category", "").replace(",", " ").split()
-        pool += [word for word in (*own, *self.words) if ("zh" if _is_chinese(word) else "en") == language]
+        pool += [word for word in (*own, *self.words) if ("zh" if is_chinese(word) else "en") == language]
         pool = [word for word in pool if word.isalpha()]
-        gaps = [i for i in range(1, len(tokens.words) + 1) if _open(tokens.states, i)]
+        gaps = [i for i in range(1, len(tokens.words) + 1) if gap_is_open(tokens.states, i)]
         low, high = self.count_range
         count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(gaps))
         if count < 1 or not pool:
             return None
         chosen = tuple(gaps[i] for i in rng.sample(len(gaps), count))
         return chosen, tuple(rng.choice(pool) for _ in chosen)
-
-    def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
-        """Insert each word before the word at its gap; inserted words are not edited again."""
-        tokens = tokens_of(example)
-        words, states = tokens.words, tokens.states
-        for gap, word in reversed(list(zip(*values, strict=True))):
-            words = (*words[:gap], word, *words[gap:])
-            states = states[:gap] + bytes([ADDED]) + states[gap:]
-        return rebuilt(example, tokens, words, states)
 
 
 def read_lexicon(path: Path) -> list[list[str]]:
@@ -188,12 +193,13 @@ def like(text: str, model: str) -> str:
     return text.capitalize() if model[:1].isupper() else text
 
 
-def _open(states: bytes, gap: int) -> bool:
+def gap_is_open(states: bytes, gap: int) -> bool:
     """Whether a word may go before position `gap`: never into or at the end of a protected span."""
     left = states[gap - 1]
     right = states[gap] if gap < len(states) else PROTECTED
     return left != PROTECTED or (gap < len(states) and right != PROTECTED)
 
 
-def _is_chinese(word: str) -> bool:
+def is_chinese(word: str) -> bool:
+    """Whether a word has a Chinese character in it."""
     return any("\u4e00" <= char <= "\u9fff" for char in word)

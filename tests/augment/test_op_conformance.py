@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_oracle import Scripted
 
 from recsys.augment.constraints import Protection
 from recsys.augment.example import Event, HistoryExample, TextExample
@@ -186,9 +187,25 @@ def appended(op: Any, before: TextExample, after: TextExample) -> bool:
     return after.text.startswith(start) and len(after.text[len(start) :].split()) <= op.max_added + 1
 
 
+def expected_words(op: Any, before: TextExample, after: TextExample) -> bool:
+    """As many words or characters, at most the highest rate (or one) replaced."""
+    old, new = Protection().tokenise(before.text), Protection().tokenise(after.text)
+    if old.language == "zh":
+        return len(" ".join(before.text.split())) == len(after.text)
+    changed = sum(a != b for a, b in zip(old.words, new.words, strict=True))
+    return 0 < changed <= max(op.rate_range[1] * len(old.words) + 0.5, 1)
+
+
+def embedded(op: Any, before: TextExample, after: TextExample) -> bool:
+    """What the scripted model does: the text as it was, with a few words around it."""
+    old = " ".join(before.text.split())
+    return old in after.text and len(after.text) < len(old) + 30
+
+
 # One line per op: settings that make it act, and what bounds its strength.
 CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "attribute_backfill": ({"max_words": 60}, appended),
+    "back_translation": ({"to": "there", "back": "back"}, embedded),
     "backward_extension": ({}, extended),
     "borrow": ({}, borrowed),
     "chinese_noise": ({"count_range": (1, 2)}, other_characters),
@@ -199,7 +216,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Any, Any, Any], bool]]] = {
     "insert": ({"rate_range": (0.2, 0.6)}, inserted_share),
     "item_dropout": ({"rate_range": (0.2, 0.6)}, dropped_share),
     "keyboard_noise": ({"count_range": (1, 2)}, one_more_letter),
+    "llm_rewrite": ({"base_url": "http://localhost:1/v1", "model": "m"}, embedded),
     "mask": ({"rate_range": (0.2, 0.6)}, masked_share),
+    "masked_lm": ({"model": "m"}, expected_words),
+    "masked_lm_insertion": ({"model": "m"}, inserted_words),
     "mined_synonym": ({}, replaced_words),
     "reorder": ({"window_seconds": 10**6}, same_events),
     "social_borrow": ({}, borrowed),
@@ -244,7 +264,7 @@ def history_of(length: int, row_id: str = "u@1") -> HistoryExample:
 
 
 def text_of(text: str, row_id: str = "i1") -> TextExample:
-    return TextExample(row_id, text, FIELDS, synonyms=SYNONYMS)
+    return TextExample(row_id, text, FIELDS, synonyms=SYNONYMS, answers=Scripted())
 
 
 def samples(op: Op[Any]) -> list[Any]:
@@ -401,7 +421,13 @@ def test_protected_spans_survive(
     text = ("" if chinese else " ").join(words)
     protection = Protection(phrases=["dinner plate", "运动休闲"])
     example = protection.prepare(
-        TextExample("x", text, {**FIELDS, "brand": "Acme" if not chinese else "耐克"}, synonyms=SYNONYMS)
+        TextExample(
+            "x",
+            text,
+            {**FIELDS, "brand": "Acme" if not chinese else "耐克"},
+            synonyms=SYNONYMS,
+            answers=Scripted(),
+        )
     )
     op = op_of(name)
     plan = op.plan(example, stream(seed, "p"))

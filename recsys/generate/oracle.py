@@ -1,0 +1,131 @@
+"""One oracle for all ops of a policy: what is known comes from the file, the rest from the services."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from recsys.augment.asking import Answer, ChatService, MaskedService, Request, Service, TranslationService
+from recsys.generate.cache import AnswerFile, answer_key
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[Request, Answer], None]
+"""Takes an answer as soon as it is there."""
+
+
+class Backend(Protocol):
+    """What stands behind one service; cheap to make, a model is loaded with the first question."""
+
+    @property
+    def identity(self) -> str:
+        """Names everything besides the request that an answer depends on."""
+
+    def answer(self, requests: Sequence[Request], done: Done) -> None:
+        """Answer each request once, through `done`, in any order but from the calling thread."""
+
+    def spent(self) -> Mapping[str, int]:
+        """What it has cost so far."""
+
+
+class ModelOracle:
+    """Answers requests from the file of answers, and what is not there from models and endpoints.
+
+    Refusals (a budget that is used up, a server that is down) are not kept: a later run asks again.
+
+    Args:
+        answers: File of answers kept between runs; None keeps them for this object's life.
+        device: `auto`, `cpu` or `cuda`, for the models that run here.
+        open_backend: What stands behind a service; the default knows all of them.
+    """
+
+    def __init__(
+        self,
+        answers: Path | None = None,
+        device: str = "auto",
+        open_backend: Callable[[Service, str], Backend] | None = None,
+    ) -> None:
+        self._file = AnswerFile(answers)
+        self._device = device
+        self._open = open_backend or backend_of
+        self._backends: dict[Service, Backend] = {}
+        self._counts: Counter[str] = Counter()
+
+    def answer(self, requests: Sequence[Request]) -> dict[Request, Answer]:
+        """An answer for each request, be it a refusal."""
+        started = time.monotonic()
+        by_service: dict[Service, list[Request]] = {}
+        for request in requests:
+            by_service.setdefault(request.service, []).append(request)
+        answers: dict[Request, Answer] = {}
+        try:
+            for service, asked in by_service.items():
+                self._ask(service, asked, answers)
+        finally:
+            self._counts["milliseconds"] += int(1000 * (time.monotonic() - started))
+        return answers
+
+    def spent(self) -> dict[str, int]:
+        """Requests, how many of them the file answered, milliseconds, and what each service has cost."""
+        total = Counter(self._counts)
+        for backend in self._backends.values():
+            total.update(backend.spent())
+        return {f"oracle:{name}": count for name, count in sorted(total.items())}
+
+    def close(self) -> None:
+        """Close the file of answers."""
+        self._file.close()
+
+    def __enter__(self) -> ModelOracle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, service: Service, requests: Sequence[Request], answers: dict[Request, Answer]) -> None:
+        backend = self._backends.get(service)
+        if backend is None:
+            backend = self._backends[service] = self._open(service, self._device)
+        keys = {request: answer_key(backend.identity, request.content, request.seed) for request in requests}
+        known = self._file.get(list(keys.values()))
+        answers.update({r: Answer(known[key]) for r, key in keys.items() if key in known})
+        missing = [request for request, key in keys.items() if key not in known]
+        self._counts["requests"] += len(keys)
+        self._counts["from_file"] += len(keys) - len(missing)
+        if not missing:
+            return
+        logger.info("%s: %d questions, %d known", service.op, len(keys), len(keys) - len(missing))
+
+        def done(request: Request, answer: Answer) -> None:
+            answers[request] = answer
+            if not answer.refused:
+                self._file.put([(keys[request], answer.value)])
+
+        backend.answer(missing, done)
+        for request in missing:
+            if request not in answers:
+                raise AssertionError(f"{service.op}: a request was left without an answer")
+
+
+def backend_of(service: Service, device: str) -> Any:
+    """What stands behind a service; torch is imported only where a model runs here."""
+    if isinstance(service, MaskedService):
+        from recsys.generate.masked import MaskedModel
+
+        return MaskedModel(service, device)
+    if isinstance(service, TranslationService):
+        from recsys.generate.translate import Translator
+
+        return Translator(service, device)
+    if isinstance(service, ChatService):
+        from recsys.generate.chat import ChatRewriter
+
+        return ChatRewriter(service)
+    raise TypeError(f"no backend for {type(service).__name__}")
