@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from recsys.loading import LoadedRun
-from recsys.types import Query, RankedList
+from recsys.types import Augmenter, Query, RankedList
 
 _CHUNK = 2048
 
@@ -16,7 +16,7 @@ _CHUNK = 2048
 def recommend_users(
     loaded: LoadedRun, users: Sequence[str], k: int, moment: int, *, exclude_seen: bool = False
 ) -> pa.Table:
-    """Ranked lists as of `moment` (Unix seconds), of items for sale today.
+    """Ranked lists as of `moment` (Unix seconds), of items for sale today, augmented as requests are.
 
     Returns:
         user_id, item_id, rank (1 is best), score, fallback (null where the list is personal): k rows per
@@ -31,8 +31,14 @@ def recommend_users(
             Query(k, moment, user, features, exclude_seen=exclude_seen, available_at=today)
             for user, features in zip(chunk, source.fetch(chunk), strict=True)
         ]
-        parts.append(_table(chunk, loaded.recommender.recommend(queries)))
+        answers = loaded.recommender.recommend(as_served(queries, loaded.augmenter))
+        parts.append(_table(chunk, answers))
     return pa.concat_tables(parts)
+
+
+def as_served(queries: Sequence[Query], augmenter: Augmenter) -> list[Query]:
+    """Queries as a service with time to spare would put them."""
+    return [augmenter.augment(query, limited=False) for query in queries]
 
 
 def _table(users: Sequence[str], answers: Sequence[RankedList]) -> pa.Table:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recsys.artifacts import Manifest, write_atomically
+from recsys.batch import as_served
 from recsys.config import Config
 from recsys.data.split import held_out_targets
 from recsys.evaluate.answers import answer_sheet, training_histories
@@ -19,7 +20,7 @@ from recsys.evaluate.measure import measure_baselines
 from recsys.evaluate.report import ReportContent, write_report
 from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
-from recsys.types import Floats, Query, Rows
+from recsys.types import Augmenter, Floats, Query, Rows
 
 K = 50
 """Length of the lists that are measured."""
@@ -55,7 +56,9 @@ class Measured:
         }
 
 
-def measure_report(recommender: Recommender, folder: Path, shop: Shop, cut: int, raw: Floats) -> Measured:
+def measure_report(
+    recommender: Recommender, folder: Path, shop: Shop, cut: int, raw: Floats, augmenter: Augmenter
+) -> Measured:
     """Measure a fit, made from the events before `cut`, on what came after.
 
     Args:
@@ -64,6 +67,7 @@ def measure_report(recommender: Recommender, folder: Path, shop: Shop, cut: int,
         shop: The data.
         cut: Unix seconds.
         raw: (n, hidden) vectors of the un-tuned encoder, for the text baselines.
+        augmenter: What augments requests, if anything does: what is measured is what is served.
     """
     answers, seed = shop.answers(cut, shop.end), shop.config.run.seed
     history = shop.events(cut)
@@ -75,7 +79,7 @@ def measure_report(recommender: Recommender, folder: Path, shop: Shop, cut: int,
     comparisons: list[Comparison] = []
     for task in TASKS:
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
-        lists = ranked_rows(recommender, queries, K)
+        lists = ranked_rows(recommender, as_served(queries, augmenter), K)
         vectors = recommender.shelf.item_vectors
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
         ours = evaluate_lists(lists, sheet, task, name=SYSTEM, vectors=vectors, seed=seed)

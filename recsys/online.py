@@ -15,6 +15,7 @@ import numpy as np
 
 from recsys.augment.online_side import write_online
 from recsys.augment.policy import load_policy
+from recsys.batch import as_served
 from recsys.config import OnlineConfig
 from recsys.contexts import Contexts
 from recsys.evaluate.answers import ItemSets
@@ -29,6 +30,19 @@ from recsys.types import Augmenter, Query, Rows
 METRIC, K = "ndcg@10", 10
 MIN_USERS = 100
 """With fewer validation users under the threshold nothing can be said."""
+
+
+def store_online(folder: Path, shop: Shop, contexts: Contexts) -> None:
+    """Write what requests to a fit are augmented with into its folder, unless that is switched off.
+
+    Args:
+        folder: The fit's.
+        shop: The data.
+        contexts: What the fit was made of.
+    """
+    settings = shop.config.online
+    if settings.enabled != "off":
+        write_online(folder, load_policy(settings.policy), contexts, len(shop.vocabulary))
 
 
 def decide_online(
@@ -48,7 +62,7 @@ def decide_online(
     settings = config.online
     if settings.enabled == "off":
         return {"kept": False, "why": "online.enabled is off"}
-    write_online(folder, load_policy(settings.policy), contexts, len(shop.vocabulary))
+    store_online(folder, shop, contexts)
     recommender = load_fit(folder, config, ranker)
     augmenter = load_augmenter(folder, config, recommender.shelf)
     said = {"policy_id": augmenter.policy_id, "skipped": dict(augmenter.skipped)}
@@ -65,11 +79,6 @@ def decide_online(
     kept = figures["all"]["low"] > 0 and figures["novel"]["high"] >= 0
     why = "lists got better" if kept else "lists did not get better beyond chance"
     return {"kept": kept, "why": why, "users": len(short), **said, METRIC: figures}
-
-
-def augmented(queries: Sequence[Query], augmenter: Augmenter) -> list[Query]:
-    """Queries as the service would ask them, without its time budget."""
-    return [augmenter.augment(query, limited=False) for query in queries]
 
 
 def measure_views(
@@ -92,7 +101,7 @@ def measure_views(
         wanted = truth if task == "all" else truth.without(had, num_items)
         asked = [replace(query, k=K, exclude_seen=task == "novel") for query in queries]
         off, on = (
-            _scores(recommender, arm, wanted, num_items) for arm in (asked, augmented(asked, augmenter))
+            _scores(recommender, arm, wanted, num_items) for arm in (asked, as_served(asked, augmenter))
         )
         known = np.flatnonzero(~np.isnan(off))  # a user who took nothing new has nothing to be found
         difference = (on - off)[known]

@@ -1,6 +1,7 @@
 """Every stage in order, from two files to a promoted run.
 
-    data → features → encode → select (augment, towers, fine-tuning) → ranker → report → final → export
+    data → features → encode → select (augment, towers, fine-tuning) → ranker → online → report → final
+         → export
 
 `select` is fitted on the oldest events and chooses on the next; `report` is fitted up to the newest slice
 and measured on it once; `final` is fitted on everything and served. Started again after a kill, the same
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 
 from recsys.artifacts import load_array
+from recsys.augment.online_side import POLICY
 from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
@@ -29,10 +31,12 @@ from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
+from recsys.loading import ONLINE, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
+from recsys.online import decide_online, store_online
 from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
@@ -105,6 +109,7 @@ def run_pipeline(
     words, raw = _words(run, prepared, config)
     words, chosen = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
+    _online(run, prepared)
     measured = _report(run, prepared, words, raw, chosen, config, progress)
     files = _final(run, prepared, words, chosen, config, progress)
     if measured is not None:
@@ -171,7 +176,6 @@ def _towers(
         epochs=max(chosen.epochs, 1) if chosen else epochs,
         lift=chosen.lift if chosen else None,
         fusion=augmented.fusion,
-        representation=augmented.representation,
         text_variants=words.variants,
         stage="select" if stage == REFIT else stage,  # the same draws as the fit it is compared with
         progress=progress,
@@ -250,6 +254,17 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
         figures.update(train_ranker(recommender, queries, targets, config.rank, config.run.seed, path))
 
 
+def _online(run: OpenRun, prepared: Prepared) -> None:
+    """Choose on validation whether requests are augmented."""
+    if not run.leads:
+        return
+    start, end = prepared.cut_validation, prepared.cut_report
+    with run.stage(ONLINE) as figures:
+        fit = contexts_before(prepared.contexts, start, prepared.grain)
+        ranker = run.folder / "ranker.onnx"
+        figures.update(decide_online(run.work / "select", ranker, prepared.shop, fit, start, end))
+
+
 def _report(
     run: OpenRun,
     prepared: Prepared,
@@ -265,8 +280,10 @@ def _report(
         if not run.leads:
             return None
         _write(folder, prepared.shop, cut, towers)
+        store_online(folder, prepared.shop, contexts_before(prepared.contexts, cut, prepared.grain))
         recommender = load_fit(folder, config, run.folder / "ranker.onnx")
-        measured = measure_report(recommender, folder, prepared.shop, cut, raw)
+        augmenter = augmenter_of(folder, run.manifest, config, recommender.shelf)
+        measured = measure_report(recommender, folder, prepared.shop, cut, raw, augmenter)
         figures.update(measured.headline())
     return measured
 
@@ -284,6 +301,7 @@ def _final(
         return []
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
+        store_online(run.folder, shop, contexts_before(prepared.contexts, cut, prepared.grain))
         figures["text_encoder"] = export_text_encoder(
             words.encoder, words.whitening, run.folder, config, sample_texts=prepared.texts
         )
@@ -299,4 +317,5 @@ def _served_files(folder: Path) -> list[str]:
         *folder.glob("*.faiss"),
     ]
     wanted += [*folder.glob("*.safetensors"), *folder.glob("tokenizer/*"), folder / "config.toml"]
+    wanted += folder.glob(POLICY)
     return sorted(str(path.relative_to(folder)) for path in wanted if not path.name.startswith("."))

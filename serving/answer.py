@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Iterable
+from dataclasses import asdict, replace
 
 from recsys.errors import DependencyError
 from recsys.snapshot import DAY_SECONDS, is_stale
-from recsys.types import NEGATIVE_EVENTS, History, Owned, Query, RankedList, UserFeatures
+from recsys.types import (
+    NEGATIVE_EVENTS,
+    Augmentation,
+    History,
+    Owned,
+    Query,
+    RankedList,
+    UserFeatures,
+    Views,
+)
 from serving.deps import Release
 from serving.schemas import (
+    AugmentationNote,
     Event,
     RecommendationRequest,
     RecommendationResponse,
@@ -18,7 +31,10 @@ from serving.schemas import (
 )
 from serving.telemetry import Telemetry
 
+SWITCHED_OFF = Views(note=Augmentation(reason="switched_off"))
 UNAVAILABLE, STALE, STALE_RUN = "features_unavailable", "stale_features", "stale_run"
+
+log = logging.getLogger(__name__)
 
 Happening = tuple[int, str, str]
 """A timestamp, an item id and an event type."""
@@ -35,6 +51,9 @@ def recommend(
     if request.at is None and now - release.moment > max_run_age_days * DAY_SECONDS:
         degraded.append(STALE_RUN)
     query = build_query(request, stored, degraded, _moment(request, stored, release, now, degraded), now)
+    built = time.perf_counter()
+    query = release.augmenter.augment(query) if request.augment else replace(query, views=SWITCHED_OFF)
+    expanded = time.perf_counter()
     answer = release.backend.recommend([query])[0]
     ranked = time.perf_counter()
     fallback = answer.fallback
@@ -45,14 +64,17 @@ def recommend(
         items=_items(answer, release),
         fallback=fallback,
         degraded=answer.degraded,
+        augmentation=_note(query, telemetry),
         timings_ms={
             "features": _ms(started, read),
-            "recommend": _ms(read, ranked),
+            "augment": _ms(built, expanded),
+            "recommend": _ms(expanded, ranked),
             "total": _ms(started, time.perf_counter()),
         },
     )
     telemetry.stages.labels("features").observe(read - started)
-    telemetry.stages.labels("recommend").observe(ranked - read)
+    telemetry.stages.labels("augment").observe(expanded - built)
+    telemetry.stages.labels("recommend").observe(ranked - expanded)
     if fallback is not None:
         telemetry.fallbacks.labels(fallback).inc()
     for reason in answer.degraded:
@@ -90,6 +112,18 @@ def build_query(
         degraded=tuple(degraded),
         available_at=now if request.at is None else None,
     )
+
+
+def _note(query: Query, telemetry: Telemetry) -> AugmentationNote:
+    """What online augmentation did: counted, logged, and for the answer."""
+    note = (query.views or SWITCHED_OFF).note
+    telemetry.augmentations.labels(note.reason or "used").inc()
+    if note.ms:
+        telemetry.augmentation.observe(note.ms / 1000)
+    facts = asdict(note)
+    if log.isEnabledFor(logging.INFO):  # who asked, and for what, stays out of the log
+        log.info("%s", json.dumps({"event": "augmentation", **facts}))
+    return AugmentationNote(**facts)
 
 
 def _read_features(

@@ -11,7 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
 from recsys.contexts import Vocabulary
-from recsys.types import Query, RankedList
+from recsys.types import Augmenter, Query, RankedList
 from serving.errors import NotReady, Overloaded, Unauthorised
 from serving.guard import FeatureReader
 from serving.security import HEADER, is_authorised
@@ -55,6 +55,8 @@ class Release:
     """Unix seconds at which the run's data ends."""
     ttl_days: float
     """Features older than this are stale."""
+    augmenter: Augmenter
+    """Makes views of short histories, or says why it does not."""
 
 
 class Admission:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from recsys.artifacts import resolve_run
 from recsys.errors import DependencyError, RecsysError
-from recsys.types import FeatureSource, History, Query, UserFeatures
+from recsys.types import Augmenter, FeatureSource, History, Query, UserFeatures
 from serving.deps import Backend, Release
 from serving.guard import GuardedFeatures
 from serving.settings import Settings
@@ -31,7 +31,7 @@ def load_release(path: Path, settings: Settings) -> Release:
     """
     from recsys.loading import load_run  # FAISS and ONNX Runtime load here, not when the service is imported
 
-    run = load_run(path, settings.threads, verify=settings.verify)
+    run = load_run(path, settings.threads, verify=settings.verify, augment=settings.augment)
 
     def make_source() -> FeatureSource:
         if settings.feature_source == "snapshot":
@@ -54,16 +54,21 @@ def load_release(path: Path, settings: Settings) -> Release:
         features=features,
         moment=run.moment,
         ttl_days=run.config.features.ttl_days,
+        augmenter=run.augmenter,
     )
 
 
-def warm_up(backend: Backend, moment: int) -> None:
+def warm_up(backend: Backend, augmenter: Augmenter, moment: int) -> None:
     """A few requests of each sort, so that no user waits for the first page to be read from disk."""
     items = backend.vocabulary.item_ids[:5]
     history = History(items, ("interaction",) * len(items), tuple(range(moment - len(items), moment)))
-    known = UserFeatures("", history, len(items))
+    known = Query(k=20, moment=moment, features=UserFeatures("", history, len(items)))
+    one = History(items[:1], history.event_types[:1], history.timestamps[:1])
+    short = Query(k=20, moment=moment, features=UserFeatures("", one, len(one)))
     for _ in range(WARMUP_REQUESTS):
-        backend.recommend([Query(k=20, moment=moment, features=known)])
+        backend.recommend([known])
+        backend.recommend([augmenter.augment(short, limited=False)])
+        backend.recommend([Query(k=20, moment=moment)])
         backend.recommend([Query(k=20, moment=moment)])
     if items:
         backend.similar(items[0], 20)
@@ -112,13 +117,14 @@ class Releases:
 
     def _load_and_warm(self, target: Path) -> Release:
         release = self._load(target, self._settings)
-        warm_up(release.backend, release.moment)
+        warm_up(release.backend, release.augmenter, release.moment)
         return release
 
     def _take_over(self, release: Release) -> None:
         before, self.current = self.current, release
         self.problem = self._failed = None
         self._telemetry.took_over(release.run_id, len(release.backend.vocabulary))
+        self._telemetry.ops_skipped.set(len(release.augmenter.skipped))
         log.info("run %s answers, %d items", release.run_id, len(release.backend.vocabulary))
         if before is not None and isinstance(before.features, GuardedFeatures):
             # Requests that began with the old release may still read; give them time.

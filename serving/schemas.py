@@ -44,6 +44,7 @@ class RecommendationRequest(Wire):
                 {"user_id": "u42", "k": 5},
                 {"history": [{"item_id": "i7", "event_type": "purchase"}, {"item_id": "i9"}], "k": 10},
                 {"user_id": "u42", "k": 20, "exclude_seen": True, "exclude": ["i3"], "at": 1700000000},
+                {"history": [{"item_id": "i7"}], "augment": False},
                 {},
             ]
         }
@@ -61,6 +62,8 @@ class RecommendationRequest(Wire):
     """Items that may not be answered."""
     at: Seconds | None = None
     """Answer as of this moment (Unix seconds); now when not given."""
+    augment: bool = True
+    """Whether a short history may be augmented; what was done stands in the answer's `augmentation`."""
 
 
 class RecommendedItem(Wire):
@@ -73,6 +76,22 @@ class RecommendedItem(Wire):
     title: str | None
     sources: tuple[str, ...]
     """Which retrieval sources proposed it."""
+
+
+class AugmentationNote(Wire):
+    """What online augmentation did for this answer."""
+
+    policy_id: str | None
+    """The policy: its name and a hash of what it does; null where the run has none to use."""
+    ops: tuple[str, ...]
+    """Ops that made the views."""
+    views: int
+    """Views of the history that moved the user's vector; 0 is the answer without augmentation."""
+    ms: float
+    """Milliseconds that making them took."""
+    reason: str | None
+    """Why nothing was done, null where views took part: `switched_off`, `no_policy`, `no_side_data`,
+    `not_better`, `no_history`, `rich_user`, `left_alone`, `budget_spent`, `failed`."""
 
 
 class RecommendationResponse(Wire):
@@ -94,7 +113,14 @@ class RecommendationResponse(Wire):
                     ],
                     "fallback": None,
                     "degraded": [],
-                    "timings_ms": {"features": 0.4, "recommend": 3.1, "total": 3.7},
+                    "augmentation": {
+                        "policy_id": "online-c0ffee123456",
+                        "ops": ["insert", "backward_extension"],
+                        "views": 4,
+                        "ms": 0.12,
+                        "reason": None,
+                    },
+                    "timings_ms": {"features": 0.4, "augment": 0.2, "recommend": 3.1, "total": 3.9},
                 }
             ]
         }
@@ -105,7 +131,9 @@ class RecommendationResponse(Wire):
     fallback: str | None
     """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`, `features_unavailable`."""
     degraded: tuple[str, ...]
-    """What went wrong on the way: `features_unavailable`, `stale_features`, `stale_run`."""
+    """What went wrong on the way: `features_unavailable`, `stale_features`, `stale_run`,
+    `augmentation_failed`."""
+    augmentation: AugmentationNote
     timings_ms: dict[str, float]
 
 

@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     """Data of an older run is answered as of its own end, and marked `stale_run`."""
     poll_seconds: float = Field(5.0, gt=0)
     """How often the run's link is looked at."""
+    augment: Literal["run", "on", "off"] = "run"
+    """Views of short histories: as the run has measured and decided, always, or never."""
     verify: bool = True
     """Check the run's files against its manifest before serving it."""
     api_keys: SecretStr = SecretStr("")

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _STAGE_SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.004, 0.006, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0)
+_AUGMENT_SECONDS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -47,6 +48,23 @@ class Telemetry:
             "recsys_degraded_total",
             "Answers with something amiss, by reason.",
             ["reason"],
+            registry=registry,
+        )
+        self.augmentations = Counter(
+            "recsys_augmentations_total",
+            "Answers by what online augmentation did: `used`, or why not.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.augmentation = Histogram(
+            "recsys_augmentation_seconds",
+            "Time for the views of one request, where any were tried.",
+            buckets=_AUGMENT_SECONDS,
+            registry=registry,
+        )
+        self.ops_skipped = Gauge(
+            "recsys_augmentation_skipped_ops",
+            "Ops and gates of the run's policy that a request cannot run.",
             registry=registry,
         )
         self.refusals = Counter(

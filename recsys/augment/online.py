@@ -157,7 +157,7 @@ class OnlineAugmenter:
     def _spared(self, query: Query) -> str | None:
         """Why this query is left alone whatever the ops would do."""
         features = query.features
-        if features is None or not len(features.history):
+        if features is None or not any(item in self._vocabulary for item in features.history.item_ids):
             return "no_history"
         return "rich_user" if features.num_events >= self._settings.below else None
 

@@ -24,7 +24,7 @@ from recsys.augment.registry import op_from_plain, setting_problem
 from recsys.augment.representation import Representation, representation_from_plain
 from recsys.errors import ConfigError
 
-PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh")
+PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh", "online")
 
 
 class Branch(BaseModel):

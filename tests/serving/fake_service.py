@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
+from recsys.augment.online import NoAugmenter
 from recsys.contexts import Vocabulary
 from recsys.errors import DependencyError, UnknownItemError
 from recsys.types import History, Owned, Query, RankedList, Recommendation, UserFeatures
@@ -74,7 +75,15 @@ class FakeReader:
 
 
 def make_release(path: Path = Path("runs/one"), **changes) -> Release:
-    release = Release(path, path.name, FakeBackend(), FakeReader(), moment=NOW - 3600, ttl_days=30.0)
+    release = Release(
+        path,
+        path.name,
+        FakeBackend(),
+        FakeReader(),
+        moment=NOW - 3600,
+        ttl_days=30.0,
+        augmenter=NoAugmenter("no_policy"),
+    )
     return replace(release, **changes)
 
 
