@@ -22,18 +22,23 @@ def define(folder: Path) -> dict[str, Any]:
     state = views.user_state(folder, user)
     text, stats = views.item_text(folder, item), views.item_stats(folder, item)
     request = on_demand.request_time(behavior)
+    augmentation = entities.augmentation_entities()
+    changed = views.augmented_histories(folder, augmentation), views.augmented_texts(folder, augmentation)
     parts: list[Any] = [
         user,
         item,
+        *augmentation,
         behavior,
         state,
         owned,
         text,
         stats,
         request,
+        *changed,
         services.training(state),
         services.retrieval(behavior, owned),
         services.ranking(behavior, text, stats, request),
+        *(services.augmented(view) for view in changed),
     ]
     return {part.name: part for part in parts}
 

@@ -7,6 +7,8 @@ from feast import FeatureService, FeatureView, OnDemandFeatureView
 TRAINING = "training_v2"
 RETRIEVAL = "retrieval_v1"
 RANKING = "ranking_v1"
+AUGMENTED = {"augmented_histories": "augmented_histories_v1", "augmented_texts": "augmented_texts_v1"}
+"""By view."""
 
 _HISTORY = ["item_ids", "event_types", "timestamps"]
 
@@ -34,3 +36,8 @@ def ranking(
         name=RANKING,
         features=[behavior, text[["brand", "category", "price"]], stats, request],
     )
+
+
+def augmented(view: FeatureView) -> FeatureService:
+    """What a training reads of augmented rows of one policy: all of them, whole."""
+    return FeatureService(name=AUGMENTED[view.name], features=[view])

@@ -67,12 +67,35 @@ ITEM_STATS_SCHEMA = pa.schema(
         ("age_days", pa.float64()),
     ]
 )
+_PROVENANCE = [
+    ("parent_id", pa.string()),
+    ("op", pa.string()),
+    ("plan", pa.string()),
+    ("score_names", _STRINGS),
+    ("score_values", pa.list_(pa.float32())),
+    ("created_at", pa.int64()),
+    ("batch", pa.int64()),
+]
+_AUGMENTED = [("policy_id", pa.string()), ("seed", pa.int64()), ("row_id", pa.string()), *_KEYS, *_PROVENANCE]
+AUGMENTED_HISTORIES_SCHEMA = pa.schema(
+    [
+        *_AUGMENTED,
+        ("user_id", pa.string()),
+        ("item_ids", _STRINGS),
+        ("event_types", _STRINGS),
+        ("timestamps", _NUMBERS),
+        ("lenders", _STRINGS),
+    ]
+)
+AUGMENTED_TEXTS_SCHEMA = pa.schema([*_AUGMENTED, ("item_id", pa.string()), ("text", pa.string())])
 SCHEMAS = {
     "user_behavior": BEHAVIOUR_SCHEMA,
     "user_state": STATE_SCHEMA,
     "user_items": ITEMS_OWNED_SCHEMA,
     "item_text": ITEM_TEXT_SCHEMA,
     "item_stats": ITEM_STATS_SCHEMA,
+    "augmented_histories": AUGMENTED_HISTORIES_SCHEMA,
+    "augmented_texts": AUGMENTED_TEXTS_SCHEMA,
 }
 """By view; the feature repository declares the same fields, and a test holds the two together."""
 

@@ -4,6 +4,7 @@ RUNS/features/
 feature_store.yaml  registry.db  online.db       Feast's
 features.json                                     grain, history length, rows by view, newest event
 offline/<view>/base.parquet  pushed-*.parquet     the offline store: every file of a view counts
+offline/augmented_*/<seed>-<created>-<policy>.parquet   augmented rows, a file per batch
 events/pushed-*.parquet                           pushed events as they came, with when they came
 """
 
@@ -109,6 +110,11 @@ class FeatureFiles:
         for path in pushed:
             path.unlink()
         return number
+
+    def write_table(self, path: Path, table: pa.Table) -> None:
+        """Write or replace one file."""
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd", row_group_size=_ROWS_PER_GROUP)
 
     def write_behaviour(self, tables: Iterable[pa.Table]) -> int:
         """Replace the rows of `user_behavior`, and of `user_state`, which says where they lie."""

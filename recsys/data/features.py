@@ -26,6 +26,19 @@ from feature_repo.services import RETRIEVAL, TRAINING
 from recsys.config import FeaturesConfig
 from recsys.contexts import Contexts, Role, Vocabulary, concatenate
 from recsys.data import online_tables
+from recsys.data.augmented_rows import (
+    HISTORIES,
+    TEXTS,
+    Batch,
+    StoredHistories,
+    StoredTexts,
+    child_table,
+    history_rows,
+    stored_histories,
+    stored_texts,
+    text_rows,
+)
+from recsys.data.augmented_store import batches_of, known_rows, write_batch
 from recsys.data.behaviour import ItemFacts, behaviour_batches, owned_rows
 from recsys.data.contexts_from import Labels, contexts_of, labels_at, labels_by_moment, no_contexts
 from recsys.data.feast_calls import feast, offline
@@ -250,6 +263,78 @@ class FeatureStoreRoom:
                 self.files.add_pushed(view, table)
             self.files.reach(int(events["timestamp"].max()))
         return len(users)
+
+    def write_augmented_contexts(
+        self, contexts: Contexts, vocabulary: Vocabulary, provenance: pa.Table, keep: int | None = None
+    ) -> Batch | None:
+        """Store the children of expanded contexts as a batch of `augmented_histories`.
+
+        Args:
+            contexts: Originals and their children.
+            vocabulary: The catalogue of their rows.
+            provenance: One row per child, in the children's order.
+            keep: Newest batches of the policy and seed that stay; None keeps all.
+
+        Returns:
+            The batch, None where there are no children.
+        """
+        return self.write_histories(child_table(contexts, vocabulary, provenance["row_id"]), provenance, keep)
+
+    def write_histories(
+        self, children: pa.Table, provenance: pa.Table, keep: int | None = None
+    ) -> Batch | None:
+        """Store augmented histories as an expansion has them (see `history_rows`)."""
+        self.files.about()
+        return write_batch(self.files, HISTORIES, history_rows(children, provenance), keep)
+
+    def write_texts(self, children: pa.Table, provenance: pa.Table, keep: int | None = None) -> Batch | None:
+        """Store augmented texts (row_id, item_id, text) as a batch of `augmented_texts`; see `text_rows`."""
+        self.files.about()
+        base = self.files.view("item_text") / BASE
+        known = pq.read_table(base, columns=["item_id", "event_timestamp"])
+        return write_batch(self.files, TEXTS, text_rows(children, provenance, known), keep)
+
+    def augmented_contexts(
+        self,
+        policy_id: str,
+        as_of: int,
+        vocabulary: Vocabulary,
+        originals: Contexts,
+        *,
+        seed: int | None = None,
+        honour_created: bool = True,
+    ) -> StoredHistories:
+        """Training contexts with the children that one policy made of them, as they were known at a moment.
+
+        Args:
+            policy_id: Whose rows.
+            as_of: Unix seconds; of the rows made until then and of parents from until then, the newest batch.
+            vocabulary: The catalogue of the originals' rows.
+            originals: Fit rows; a child has its parent's targets and weight.
+            seed: Of the policy's draws; may be left out where one is stored.
+            honour_created: False would show rows that were made later: for tests that show it.
+
+        Raises:
+            InputError: nothing of that policy and seed is stored.
+            LeakageError: the originals are held out or augmented themselves.
+        """
+        batches = batches_of(self.files, HISTORIES, policy_id, seed)
+        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
+        return stored_histories(known, unseen, originals, vocabulary)
+
+    def augmented_texts(
+        self,
+        policy_id: str,
+        as_of: int,
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        honour_created: bool = True,
+    ) -> StoredTexts:
+        """Item texts that one policy made, as they were known at a moment; see `augmented_contexts`."""
+        batches = batches_of(self.files, TEXTS, policy_id, seed)
+        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
+        return stored_texts(known, unseen, vocabulary)
 
     def _facts(self) -> ItemFacts:
         columns = ["item_id", "price", "category", "brand"]
