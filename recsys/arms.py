@@ -171,6 +171,7 @@ class Trials:
             epochs=epochs or config.train.max_epochs,
             lift=config.model.lift,
             fusion=rows.fusion,
+            representation=rows.representation,
             text_variants=variants,
             stage="arm",
             progress=False,
