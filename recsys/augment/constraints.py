@@ -8,7 +8,6 @@ refusal is a reason that is counted.
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,9 +29,9 @@ from recsys.augment.wordbook import (
     KIND,
     NEGATION,
     OTHER,
-    PLAIN,
+    PHRASE,
     WITH_NEXT,
-    WORDLESS,
+    CoreBook,
     WordBook,
     core_of,
     plain_book,
@@ -47,13 +46,14 @@ _CHINESE_SPAN = re.compile(
 _WORDLESS = re.compile(r"[\W_]+")
 _LETTER = re.compile("[A-Za-z]")
 _CODES = range(256)
-_STATE_OF = bytes(EDITABLE if code & KIND == PLAIN else PROTECTED for code in _CODES)
+_STATE_OF = bytes(PROTECTED if code & (KIND | PHRASE) else EDITABLE for code in _CODES)
 _WIDE = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > ALONE or c & FIRST)))
 """Codes whose span may be of several words."""
-_SPAN = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > WORDLESS or c & FIRST)))
 _NOT_OTHER = bytes(code for code in _CODES if not code & OTHER)
 _NOT_ENGLISH = bytes(code for code in _CODES if not code & ENGLISH)
 _MOST_BRANDS = 100_000
+Spans = list[tuple[int, int]]
+"""Words from start to before stop."""
 
 
 class Protection:
@@ -67,12 +67,13 @@ class Protection:
     def __init__(self, phrases: Iterable[str] = (), brands: Iterable[str] = ()) -> None:
         self.phrases = _normalised(phrases)
         self._brands = frozenset(_normalised(brands))
-        self._by_first: dict[str, list[tuple[str, ...]]] = {}
-        for phrase in (*self.phrases, *sorted(self._brands)):
-            words = _cores(phrase.split())
-            self._by_first.setdefault(words[0], []).append(words)
-        self._book = WordBook(self._by_first) if self._by_first else plain_book()
+        self._cut = frozenset(_cores(phrase.split()) for phrase in (*self.phrases, *self._brands))
+        self._by_two: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+        for words in sorted(self._cut):
+            self._by_two.setdefault(words[:2], []).append(words)
+        self._book = WordBook(self._cut) if self._cut else plain_book()
         self._own: dict[str, tuple[str, ...]] = {}
+        self._cores = CoreBook()
 
     @functools.cached_property
     def brands(self) -> Mapping[str, tuple[str, ...]]:
@@ -121,21 +122,19 @@ class Protection:
                 merged.append([start, stop])
         return [joiner.join(words[start:stop]) for start, stop in merged]
 
-    def _spans(
-        self, words: tuple[str, ...], language: str, fields: Mapping[str, str]
-    ) -> Iterator[tuple[int, int]]:
-        brand = fields.get("brand", "").strip().lower()
+    def _spans(self, words: tuple[str, ...], language: str, fields: Mapping[str, str]) -> Spans:
+        brand = fields.get("brand", "")
         if language == "zh":
-            return self._chinese_spans(words, brand)
+            return list(self._chinese_spans(words, brand.strip().lower()))
         codes = bytes(map(self._book.__getitem__, words))
-        return itertools.chain(self._spans_at(_SPAN, words, codes), self._own_spans(words, brand))
+        alone = [(i, i + 1) for i, code in enumerate(codes) if code & KIND == ALONE or code & PHRASE]
+        return alone + self._wide_spans(words, codes) + self._own_spans(words, brand)
 
     def _english_states(self, words: tuple[str, ...], codes: bytes, fields: Mapping[str, str]) -> bytes:
         states = codes.translate(_STATE_OF)
-        brand = fields.get("brand", "")
-        if not brand and not _WIDE.search(codes):
-            return states
-        spans = [*self._spans_at(_WIDE, words, codes), *self._own_spans(words, brand.strip().lower())]
+        spans = self._wide_spans(words, codes) if _WIDE.search(codes) else []
+        if brand := fields.get("brand", ""):
+            spans += self._own_spans(words, brand)
         if not spans:
             return states
         marked = bytearray(states)
@@ -143,44 +142,38 @@ class Protection:
             marked[start:stop] = bytes([PROTECTED]) * (stop - start)
         return bytes(marked)
 
-    def _spans_at(
-        self, pattern: re.Pattern[bytes], words: tuple[str, ...], codes: bytes
-    ) -> Iterator[tuple[int, int]]:
-        """The spans of the words whose codes the pattern finds, and of the phrases that begin there."""
-        last = len(words)
-        for match in pattern.finditer(codes):
+    def _wide_spans(self, words: tuple[str, ...], codes: bytes) -> Spans:
+        """Spans that may be of several words: those that a word's kind makes, and phrases."""
+        spans, last, cores = [], len(words), self._cores
+        for match in _WIDE.finditer(codes):
             i = match.start()
             code = codes[i]
             kind = code & KIND
-            if kind == ALONE:
-                yield i, i + 1
-            elif kind == WITH_NEXT:
-                yield i, min(i + 2, last)
+            if kind == WITH_NEXT:
+                spans.append((i, min(i + 2, last)))
             elif kind == NEGATION:
-                yield i, _clause_end(codes, i, min(i + 3, last))
+                spans.append((i, _clause_end(codes, i, min(i + 3, last))))
             elif kind == FREE:
-                yield max(i - 1, 0), i + 1
-            if code & FIRST:
-                for phrase in self._by_first[core_of(words[i])]:
-                    if _cores(words[i : i + len(phrase)]) == phrase:
-                        yield i, i + len(phrase)
+                spans.append((max(i - 1, 0), i + 1))
+            if code & FIRST and i + 1 < last:
+                for phrase in self._by_two.get((cores[words[i]], cores[words[i + 1]]), ()):
+                    if len(phrase) == 2 or _cores(words[i : i + len(phrase)]) == phrase:
+                        spans.append((i, i + len(phrase)))
+        return spans
 
-    def _own_spans(self, words: tuple[str, ...], brand: str) -> Iterator[tuple[int, int]]:
+    def _own_spans(self, words: tuple[str, ...], brand: str) -> Spans:
         """Where an item's own brand stands, unless it is one of the catalogue's, found already."""
-        if not brand:
-            return
         own = self._own.get(brand)
         if own is None:
             if len(self._own) >= _MOST_BRANDS:
                 self._own.clear()
-            own = _cores(brand.split())
-            own = self._own[brand] = () if own in self._by_first.get(own[0], ()) else own
+            own = _cores(brand.lower().split())
+            own = self._own[brand] = () if own in self._cut else own
         if not own:
-            return
-        cores = _cores(words)
-        for start, core in enumerate(cores):
-            if core == own[0] and cores[start : start + len(own)] == own:
-                yield start, start + len(own)
+            return []
+        cores, size = _cores(words), len(own)
+        found = (i for i, core in enumerate(cores) if core == own[0] and cores[i : i + size] == own)
+        return [(i, i + size) for i in found]
 
     def _chinese_spans(self, words: tuple[str, ...], brand: str) -> Iterator[tuple[int, int]]:
         text = "".join(words)

@@ -15,9 +15,9 @@ CLAUSE_ENDS = (".", ",", ";", ":", "!", "?", "|", "。", "，", "；", "：", "�
 PLAIN, WORDLESS, ALONE, WITH_NEXT, NEGATION, FREE = range(6)
 """Kinds: editable; signs alone, protected but no span; a span of one word; one that takes the next word with
 it; a negation and what it governs; "free", which takes the word before it."""
-KIND, CLAUSE_END, FIRST, OTHER, ENGLISH = 7, 8, 16, 32, 64
-"""Parts of a code: the kind; the word ends a clause; its core begins a phrase to protect; it is a common
-short word of another language, or of English."""
+KIND, CLAUSE_END, FIRST, OTHER, ENGLISH, PHRASE = 7, 8, 16, 32, 64, 128
+"""Parts of a code: the kind; the word ends a clause; its core begins a longer phrase to protect; it is a
+common short word of another language, or of English; its core is a phrase to protect by itself."""
 _MOST = 200_000
 _SIGNS_ALONE = re.compile(r"[\W_]+")
 _HAS_DIGIT = re.compile(r"\d")
@@ -28,12 +28,14 @@ class WordBook(dict[str, int]):
     """Codes by word; an unknown word is looked at when it is asked for, and the book stays within a bound.
 
     Args:
-        firsts: Cores of the words with which protected phrases begin.
+        phrases: Phrases to protect, as the cores of their words.
     """
 
-    def __init__(self, firsts: Iterable[str] = ()) -> None:
+    def __init__(self, phrases: Iterable[tuple[str, ...]] = ()) -> None:
         super().__init__()
-        self._firsts = frozenset(firsts)
+        every = frozenset(phrases)
+        self._firsts = frozenset(phrase[0] for phrase in every if len(phrase) > 1)
+        self._alone = frozenset(phrase[0] for phrase in every if len(phrase) == 1)
 
     def __missing__(self, word: str) -> int:
         if len(self) >= _MOST:
@@ -41,11 +43,23 @@ class WordBook(dict[str, int]):
         lowered = word.lower()
         code = kind_of(word)
         code |= CLAUSE_END if word.endswith(CLAUSE_ENDS) else 0
-        code |= FIRST if core_of(word) in self._firsts else 0
+        core = core_of(word)
+        code |= FIRST if core in self._firsts else 0
+        code |= PHRASE if core in self._alone else 0
         code |= OTHER if lowered in OTHER_WORDS else 0
         code |= ENGLISH if lowered in ENGLISH_WORDS else 0
         self[word] = code
         return code
+
+
+class CoreBook(dict[str, str]):
+    """Cores by word, within a bound as well."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= _MOST:
+            self.clear()
+        core = self[word] = core_of(word)
+        return core
 
 
 @functools.cache
