@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing
@@ -18,6 +19,7 @@ from recsys.augment.representation import Representation
 from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
+from recsys.data.features import FeatureStoreRoom
 from recsys.types import Floats
 
 
@@ -79,6 +81,8 @@ class TextVariants:
 
     texts: dict[int, str]
     counts: dict[str, int] = field(default_factory=dict)
+    every: tuple[str, ...] = ()
+    """All of them, in the order of their provenance."""
 
 
 def augment_texts(
@@ -108,7 +112,37 @@ def augment_texts(
     _write(provenance, grown.provenance)
     children = np.flatnonzero(grown.parents >= 0).tolist()
     variants = {int(grown.parents[child]): grown.texts[child] for child in reversed(children)}
-    return TextVariants(variants, grown.counts)
+    return TextVariants(variants, grown.counts, tuple(grown.texts[len(texts) :]))
+
+
+def store_rows(
+    room: FeatureStoreRoom, rows: AugmentedRows, vocabulary: Vocabulary, provenance: Path, config: Config
+) -> int:
+    """Leave a fit's augmented histories in the feature store, where `augment.kept_batches` says so; how many.
+
+    Args:
+        room: The feature store.
+        rows: What `augment_rows` gave.
+        vocabulary: The catalogue of the rows.
+        provenance: What `augment_rows` wrote.
+        config: Section `augment` is read.
+    """
+    keep, children = config.augment.kept_batches, int((rows.contexts.parents >= 0).sum())
+    if not (keep and children):
+        return 0
+    room.write_augmented_contexts(rows.contexts, vocabulary, pq.read_table(provenance), keep)
+    return children
+
+
+def store_texts(room: FeatureStoreRoom, variants: TextVariants, provenance: Path, config: Config) -> int:
+    """Leave augmented texts in the feature store, as `store_rows` does histories."""
+    if not (config.augment.kept_batches and variants.every):
+        return 0
+    said = pq.read_table(provenance)
+    items = pc.utf8_slice_codeunits(said["parent_id"], len("item:"))
+    children = pa.table({"row_id": said["row_id"], "item_id": items, "text": pa.array(variants.every)})
+    room.write_texts(children, said, config.augment.kept_batches)
+    return len(children)
 
 
 def _write(path: Path, table: pa.Table) -> None:

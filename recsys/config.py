@@ -74,6 +74,8 @@ class AugmentConfig(Section):
     """How augmented rows meet the originals."""
     max_expansion: float = Field(1.0, ge=0, le=10)
     """Augmented rows per original row, at most."""
+    kept_batches: int = Field(3, ge=0, le=1000)
+    """Newest batches of a policy's augmented rows that runs leave in the feature store; 0 stores none."""
     weight: float = Field(0.5, gt=0, le=1)
     """Loss weight of an augmented row under `weight`."""
     mix_probability: float = Field(0.5, ge=0, le=1)

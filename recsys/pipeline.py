@@ -23,9 +23,17 @@ import torch
 
 from recsys.artifacts import load_array
 from recsys.augment.online_side import POLICY
-from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
+from recsys.augmented import (
+    AugmentedRows,
+    TextVariants,
+    augment_rows,
+    augment_texts,
+    store_rows,
+    store_texts,
+)
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
+from recsys.data.features import FeatureStoreRoom
 from recsys.data.interactions import load_dataset
 from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
@@ -50,6 +58,8 @@ FEATURES = "features"
 """Folder of the feature store beside the runs."""
 AUGMENTED = "augmented"
 """Folder of a run with the provenance of every augmented row."""
+TEXTS = f"{AUGMENTED}/texts.parquet"
+"""That of item texts."""
 REFIT = "refit"
 """The towers over fine-tuned vectors, to be compared with those of `select`."""
 
@@ -125,11 +135,13 @@ def _words(run: OpenRun, prepared: Prepared, config: Config) -> tuple[Words, Flo
     whitening = Whitening.fit(raw, config.model.dim)
     changed = _changed_texts(run, prepared, config)
     variants = _variants(encoder, whitening, changed.texts, len(raw))
+    if run.leads:
+        store_texts(FeatureStoreRoom(run.folder.parent / FEATURES), changed, run.folder / TEXTS, config)
     return Words(encoder, whitening, whitening.apply(raw), variants, changed.counts), raw
 
 
 def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
-    provenance = run.folder / AUGMENTED / "texts.parquet"
+    provenance = run.folder / TEXTS
     cut = prepared.cut_validation
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
     return augment_texts(prepared.shop.dataset.items, prepared.texts, cut, config, provenance, fit)
@@ -295,8 +307,12 @@ def _final(
     cut = shop.end if config.run.refit else prepared.cut_report
     with run.stage("final") as figures:
         stage = "final" if config.run.refit else "report"
-        towers, _ = _towers(run, prepared, words, config, stage, cut, chosen=chosen, progress=progress)
+        towers, rows = _towers(run, prepared, words, config, stage, cut, chosen=chosen, progress=progress)
         figures.update(towers.report())
+        if run.leads:
+            room = FeatureStoreRoom(run.folder.parent / FEATURES)
+            provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
+            figures["stored_rows"] = store_rows(room, rows, shop.vocabulary, provenance, config)
     if not run.leads:
         return []
     with run.stage("export") as figures:
