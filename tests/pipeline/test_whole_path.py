@@ -17,6 +17,8 @@ from whole_run import Made
 from recsys.artifacts import load_manifest, verify_files
 from recsys.batch import recommend_users
 from recsys.cli import main
+from recsys.data.augmented_store import stored_batches
+from recsys.data.features import FeatureStoreRoom
 from recsys.evaluate.answers import answer_sheet
 from recsys.evaluate.evaluate import evaluate_lists
 from recsys.measure import ranked_rows
@@ -192,3 +194,19 @@ def test_two_processes_make_the_run_that_one_makes(made: Made, tmp_path: Path) -
     assert theirs["finetune"]["kept"] == ours["finetune"]["kept"]
     for name in ("item_vectors.npy", "history_vectors.npy"):
         np.testing.assert_allclose(np.load(run / name), np.load(made.run.path / name), atol=5e-3)
+
+
+def test_augmented_rows_of_the_run_lie_in_the_feature_store(made: Made) -> None:
+    """What the last fit trained on can be read by the next one."""
+    manifest = load_manifest(made.run.path)
+    room = FeatureStoreRoom(made.out / "features")
+    batches = {batch.view: batch for batch in stored_batches(room.files)}
+    assert set(batches) == {"augmented_histories", "augmented_texts"}
+    for view, name in (("augmented_histories", "final_histories"), ("augmented_texts", "texts")):
+        said = pd.read_parquet(made.run.path / "augmented" / f"{name}.parquet")
+        stored = pd.read_parquet(batches[view].path)
+        assert stored["row_id"].tolist() == said["row_id"].tolist()
+        assert batches[view].policy_id == said["policy_id"].iloc[0]
+    assert manifest.stages["final"]["stored_rows"] == len(
+        pd.read_parquet(batches["augmented_histories"].path)
+    )
