@@ -20,6 +20,7 @@ from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
 from recsys.data.features import FeatureStoreRoom
+from recsys.generate.oracle import oracle_for
 from recsys.types import Floats
 
 
@@ -100,19 +101,23 @@ def augment_texts(
     if not config.augment.enabled:
         return TextVariants({})
     policy = load_policy(config.augment.policy)
-    grown = expand_texts(
-        items,
-        texts,
-        policy,
-        config.run.seed,
-        max_expansion=config.augment.max_expansion,
-        created=moment,
-        contexts=contexts,
-    )
+    answers = Path(config.augment.answers or provenance.with_name("answers.sqlite"))
+    with oracle_for(policy, answers, config.run.device) as oracle:
+        grown = expand_texts(
+            items,
+            texts,
+            policy,
+            config.run.seed,
+            max_expansion=config.augment.max_expansion,
+            created=moment,
+            contexts=contexts,
+            oracle=oracle,
+        )
+        spent = {} if oracle is None else oracle.spent()
     _write(provenance, grown.provenance)
     children = np.flatnonzero(grown.parents >= 0).tolist()
     variants = {int(grown.parents[child]): grown.texts[child] for child in reversed(children)}
-    return TextVariants(variants, grown.counts, tuple(grown.texts[len(texts) :]))
+    return TextVariants(variants, {**grown.counts, **spent}, tuple(grown.texts[len(texts) :]))
 
 
 def store_rows(

@@ -76,10 +76,14 @@ class AugmentConfig(Section):
     """Augmented rows per original row, at most."""
     kept_batches: int = Field(3, ge=0, le=1000)
     """Newest batches of a policy's augmented rows that runs leave in the feature store; 0 stores none."""
+    answers: str = ""
+    """File of what models said to ops that ask one, kept between runs; empty keeps it inside the run."""
     weight: float = Field(0.5, gt=0, le=1)
     """Loss weight of an augmented row under `weight`."""
     mix_probability: float = Field(0.5, ge=0, le=1)
     """Chance, drawn anew each epoch, that a row is replaced by its augmented child under `mix`."""
+    text_mix: float = Field(0.1, ge=0, le=1)
+    """Chance, drawn anew each step, that an item's text vector is that of an augmented variant."""
     clean_tail: float = Field(0.2, ge=0, le=1)
     """Share of the last optimiser steps that see originals only."""
 

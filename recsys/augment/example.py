@@ -51,8 +51,6 @@ class HistoryExample(NamedTuple):
     """Events of others from before the row's moment, by who lends them: `similar`, `friends`, `elsewhere`."""
     text_neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
     """Items whose texts are alike, nearest first; shared by all rows and read-only."""
-    text_neighbours: Mapping[Item, tuple[Item, ...]] = NO_NEIGHBOURS
-    """Items whose texts are alike, nearest first; shared by all rows and read-only."""
 
 
 class TextExample(NamedTuple):

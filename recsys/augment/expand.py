@@ -31,7 +31,7 @@ from recsys.augment.lending import HistorySide, history_side
 from recsys.augment.neighbours import covisitation_neighbours, fit_covisitation
 from recsys.augment.policy import Branch, Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
-from recsys.augment.rounds import asks, gathered, with_answers
+from recsys.augment.rounds import gathered, with_answers
 from recsys.contexts import Contexts, Vocabulary, concatenate
 from recsys.types import Floats
 
@@ -181,8 +181,6 @@ def expand_texts(
     answers = gathered(examples, branch, seed, "text", oracle)
     grown = grow(with_answers(examples, answers), branch, seed, "text", policy_id)
     grown.counts.update(answers.counts)
-    if oracle is not None and asks(branch):
-        grown.counts.update(oracle.spent())
     languages = Counter(example.tokens.language if example.tokens else "none" for example in examples)
     grown.counts.update({f"language:{name}": count for name, count in languages.items()})
     evidence = Evidence(

@@ -19,8 +19,9 @@ from recsys.augment.constraints import Acceptance
 from recsys.augment.gates.drift import Drift
 from recsys.augment.gates.gate import Gate
 from recsys.augment.gates.panel import gate_from_plain
+from recsys.augment.generative import AskingOp
 from recsys.augment.op import Kind, Op
-from recsys.augment.registry import op_from_plain, setting_problem
+from recsys.augment.registry import OPS, op_from_plain, setting_problem
 from recsys.augment.representation import Representation, representation_from_plain
 from recsys.errors import ConfigError
 
@@ -153,15 +154,21 @@ def load_policy(name_or_path: str | Path) -> Policy:
 
 
 def _beside(tree: Any, folder: Path) -> Any:
-    """The same tree with lexicon files that are named relative to the policy's own folder."""
+    """The same tree with the files and folders that are named relative to the policy's own folder."""
     if isinstance(tree, list):
         return [_beside(part, folder) for part in tree]
     if not isinstance(tree, dict):
         return tree
-    return {
-        key: str(folder / value) if key == "lexicon" and isinstance(value, str) else _beside(value, folder)
-        for key, value in tree.items()
-    }
+    op = OPS.get(str(tree.get("op")))
+    models = op.model_settings if op is not None and issubclass(op, AskingOp) else ()
+    found = {key: _beside(value, folder) for key, value in tree.items()}
+    if isinstance(found.get("lexicon"), str):
+        found["lexicon"] = str(folder / found["lexicon"])
+    for key in models:
+        # A hub name stays one. A stored policy must find the same folder, so the path is a full one.
+        if isinstance(found.get(key), str) and (folder / found[key]).is_dir():
+            found[key] = str((folder / found[key]).resolve())
+    return found
 
 
 def policy_from_plain(tree: Mapping[str, Any], source: str = "policy") -> Policy:

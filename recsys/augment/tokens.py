@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from itertools import compress, count
-from typing import Literal
+from typing import Any, Literal
 
 from recsys.errors import DependencyError
 
@@ -88,9 +88,9 @@ def cut(text: str, language: Language) -> tuple[tuple[str, ...], str]:
     return tuple(text.split()), " "
 
 
-def is_dictionary_word(text: str) -> bool:
-    """Whether Chinese characters are one word of the segmenter's dictionary, new words not guessed at."""
-    return len(_chinese_segmenter()(text, HMM=False)) == 1
+def is_dictionary_word(text: str, min_frequency: int = 20) -> bool:
+    """Whether Chinese characters are one word of the segmenter's dictionary, names and rarities left out."""
+    return int(_chinese_dictionary().FREQ.get(text) or 0) >= min_frequency
 
 
 def flat(text: str) -> str:
@@ -99,7 +99,7 @@ def flat(text: str) -> str:
 
 
 @functools.cache
-def _chinese_segmenter() -> Callable[..., list[str]]:
+def _chinese_dictionary() -> Any:
     try:
         import jieba
     except ImportError as error:
@@ -108,5 +108,10 @@ def _chinese_segmenter() -> Callable[..., list[str]]:
         ) from error
     jieba.setLogLevel("WARNING")
     tokenizer = jieba.Tokenizer()  # one of our own: its dictionary stays as shipped, so that replay holds
-    segment: Callable[..., list[str]] = tokenizer.lcut
+    tokenizer.initialize()
+    return tokenizer
+
+
+def _chinese_segmenter() -> Callable[[str], list[str]]:
+    segment: Callable[[str], list[str]] = _chinese_dictionary().lcut
     return segment

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 from recsys.augment.asking import Answer, ChatService, MaskedService, Request, Service, TranslationService
+from recsys.augment.policy import Policy
+from recsys.augment.rounds import asks
 from recsys.generate.cache import AnswerFile, answer_key
 
 logger = logging.getLogger(__name__)
+
+_PASSING = frozenset({"budget", "unreachable", "rejected"})
+"""Refusals that say nothing of the request itself."""
 
 Done = Callable[[Request, Answer], None]
 """Takes an answer as soon as it is there."""
@@ -36,7 +42,7 @@ class Backend(Protocol):
 class ModelOracle:
     """Answers requests from the file of answers, and what is not there from models and endpoints.
 
-    Refusals (a budget that is used up, a server that is down) are not kept: a later run asks again.
+    What passes (a budget that is used up, a server that is down) is not kept: a later run asks again.
 
     Args:
         answers: File of answers kept between runs; None keeps them for this object's life.
@@ -95,7 +101,7 @@ class ModelOracle:
             backend = self._backends[service] = self._open(service, self._device)
         keys = {request: answer_key(backend.identity, request.content, request.seed) for request in requests}
         known = self._file.get(list(keys.values()))
-        answers.update({r: Answer(known[key]) for r, key in keys.items() if key in known})
+        answers.update({r: Answer(*known[key]) for r, key in keys.items() if key in known})
         missing = [request for request, key in keys.items() if key not in known]
         self._counts["requests"] += len(keys)
         self._counts["from_file"] += len(keys) - len(missing)
@@ -105,13 +111,30 @@ class ModelOracle:
 
         def done(request: Request, answer: Answer) -> None:
             answers[request] = answer
-            if not answer.refused:
-                self._file.put([(keys[request], answer.value)])
+            if answer.refused not in _PASSING:
+                self._file.put([(keys[request], answer)])
 
         backend.answer(missing, done)
         for request in missing:
             if request not in answers:
                 raise AssertionError(f"{service.op}: a request was left without an answer")
+
+
+@contextlib.contextmanager
+def oracle_for(policy: Policy, answers: Path, device: str = "auto") -> Iterator[ModelOracle | None]:
+    """An oracle as long as it is needed; None where no op of the policy asks a model.
+
+    Args:
+        policy: Its `text` branch is looked at.
+        answers: File of answers kept between runs; made where a model is asked.
+        device: `auto`, `cpu` or `cuda`.
+    """
+    if not asks(policy.text):
+        yield None
+        return
+    with ModelOracle(answers, device) as oracle:
+        yield oracle
+        logger.info("asked models: %s", ", ".join(f"{name} {count}" for name, count in oracle.spent().items()))
 
 
 def backend_of(service: Service, device: str) -> Any:

@@ -30,7 +30,28 @@ if TYPE_CHECKING:
 @click.option(
     "--history-length", type=click.IntRange(min=1), default=50, show_default=True, help="Newest events kept."
 )
-def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, history_length: int) -> None:
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of what models said to ops that ask one, kept between runs.  [default: OUT/answers.sqlite]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where models of ops run.",
+)
+def run(
+    data: Path,
+    policy: str,
+    out: Path,
+    seed: int,
+    max_expansion: float,
+    history_length: int,
+    answers: Path | None,
+    device: str,
+) -> None:
     """Expand a dataset's item texts and users' histories, with provenance."""
     from recsys.augment.expand import expand_contexts, expand_texts
     from recsys.augment.policy import load_policy
@@ -39,6 +60,7 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     from recsys.contexts import Vocabulary
     from recsys.data.catalogue import item_texts
     from recsys.data.interactions import load_dataset
+    from recsys.generate.oracle import oracle_for
 
     chosen = load_policy(policy)
     if out.exists() and not out.is_dir():
@@ -48,7 +70,11 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     vocabulary = Vocabulary(items["item_id"].tolist())
     rows = user_contexts(dataset.interactions, vocabulary, history_length)
     plain = item_texts(items)
-    texts = expand_texts(items, plain, chosen, seed, max_expansion=max_expansion, contexts=rows)
+    with oracle_for(chosen, answers or out / "answers.sqlite", device) as oracle:
+        texts = expand_texts(
+            items, plain, chosen, seed, max_expansion=max_expansion, contexts=rows, oracle=oracle
+        )
+        spent = {} if oracle is None else oracle.spent()
     contexts = expand_contexts(
         rows,
         vocabulary,
@@ -63,6 +89,8 @@ def run(data: Path, policy: str, out: Path, seed: int, max_expansion: float, his
     for kind, counts in (("history", contexts.counts), ("text", texts.counts)):
         shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "nothing to do"
         click.echo(f"{kind}: {shown}")
+    if spent:
+        click.echo("models: " + ", ".join(f"{name} {count:,}" for name, count in spent.items()))
     click.echo(f"written to {out}")
 
 
