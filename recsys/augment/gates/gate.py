@@ -18,6 +18,7 @@ from recsys.augment.op import E, Kind
 from recsys.types import Floats
 
 if TYPE_CHECKING:
+    from recsys.augment.gates.duplicates import CatalogueIndex
     from recsys.augment.neighbours import Covisitation
 
 Encode = Callable[[Sequence[str]], Floats]
@@ -47,6 +48,8 @@ class Evidence:
     """The catalogue's texts by row id: what a candidate must not turn into."""
     owners: Mapping[bytes, str] | None = None
     """Row ids by the normal form of the catalogue's texts; see `NearDuplicate.prepare`."""
+    indices: dict[tuple[object, ...], CatalogueIndex] = field(default_factory=dict)
+    """The catalogue's texts by what is close to them, by the settings of the gate that asks."""
     vectors: dict[str, Floats] = field(default_factory=dict)
     """Vectors by text: each text is encoded once."""
 

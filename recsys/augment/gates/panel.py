@@ -7,10 +7,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from recsys.augment.gates.duplicates import NearDuplicate
 from recsys.augment.gates.gate import Evidence, Gate
 from recsys.augment.gates.history import LabelConsistency, Related
 from recsys.augment.gates.safety import Safety
-from recsys.augment.gates.text import Attributes, Fluency, Meaning, NearDuplicate
+from recsys.augment.gates.text import Attributes, Fluency, Meaning
 from recsys.augment.grow import Grown
 from recsys.augment.op import E
 from recsys.augment.registry import setting_problem

@@ -1,8 +1,7 @@
-"""Gates on texts: attributes, fluency, near duplicates, meaning."""
+"""Gates on texts: attributes, fluency, meaning."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
 from abc import abstractmethod
@@ -96,50 +95,6 @@ class Fluency(TextGate):
         return letters, "garbled" if garbled and not _broken(original.text) else None
 
 
-class NearDuplicate(Gate[TextExample]):
-    """A variant adds something: it is neither another item's text nor its own sibling again."""
-
-    name = "near_duplicate"
-    kind: ClassVar[Kind] = "text"
-
-    max_jaccard: float = Field(0.95, gt=0, le=1)
-    """Largest share of words that two variants of one text have in common."""
-
-    # Variants differ from their own original by a few words, so similarity search over the catalogue finds
-    # nothing but parents: another item is matched by its normal form, exactly, and siblings pair by pair.
-    def judge(
-        self, originals: Sequence[TextExample], candidates: Sequence[TextExample], evidence: Evidence
-    ) -> Verdicts:
-        """1 minus the largest overlap with an earlier sibling."""
-        self.prepare(evidence)
-        owners = evidence.owners or {}
-        siblings: dict[str, list[frozenset[str]]] = {}
-        verdicts = Verdicts([], [])
-        for original, candidate in zip(originals, candidates, strict=True):
-            words, own = _word_set(candidate.text), _word_set(original.text)
-            earlier = siblings.setdefault(original.row_id, [])
-            overlap = max((len(words & other) / max(len(words | other), 1) for other in earlier), default=0.0)
-            # A changed order is a variant of its own: the bag of words says nothing of it.
-            reason = "duplicate_sibling" if overlap > self.max_jaccard and words != own else None
-            if words != own and owners.get(_form(words), original.row_id) != original.row_id:
-                reason = "duplicate_of_other"
-            if reason is None:
-                earlier.append(words)
-            verdicts.scores.append(1.0 - overlap)
-            verdicts.reasons.append(reason)
-        return verdicts
-
-    def prepare(self, evidence: Evidence) -> None:
-        """Find the owner of each text's normal form once; a form that several items have is nobody's."""
-        if evidence.owners is not None:
-            return
-        owners: dict[bytes, str] = {}
-        for row_id, text in evidence.texts.items():
-            form = _form(_word_set(text))
-            owners[form] = row_id if owners.get(form, row_id) == row_id else ""
-        evidence.owners = owners
-
-
 class Meaning(Gate[TextExample]):
     """The variant means what the original does, by the encoder's own measure."""
 
@@ -205,15 +160,6 @@ def _parts(span: str) -> list[str]:
     """A Chinese span without its last or first character: cutting anew may lend it a neighbour's."""
     plain = flat(span).strip()
     return [plain[:-1], plain[1:]] if len(plain) > 2 else []
-
-
-def _word_set(text: str) -> frozenset[str]:
-    return frozenset(flat(text).split()) if language_of(text) != "zh" else frozenset(_cores(text))
-
-
-def _form(words: frozenset[str]) -> bytes:
-    """A bag of words in few bytes (BLAKE2b): those of a whole catalogue must fit into memory."""
-    return hashlib.blake2b("\x1f".join(sorted(words)).encode(), digest_size=16).digest()
 
 
 def _letter_share(text: str) -> float:
