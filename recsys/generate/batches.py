@@ -43,6 +43,11 @@ def opened(op: str, folder: Path, model_class: Any, tokenizer_class: Any) -> tup
         DependencyError: it cannot be read.
         ConfigError: it was read, but has no weights for what is asked of it (an encoder without a head).
     """
+    from transformers.utils import logging as remarks
+
+    level = remarks.get_verbosity()  # type: ignore[no-untyped-call]
+    remarks.set_verbosity(remarks.CRITICAL)  # what it says of missing weights is said below
+    remarks.disable_progress_bar()  # type: ignore[no-untyped-call]  # it reports the loading of some tensors
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # remarks on optional packages
@@ -57,6 +62,8 @@ def opened(op: str, folder: Path, model_class: Any, tokenizer_class: Any) -> tup
     except (OSError, ValueError, ImportError, KeyError, AssertionError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise DependencyError(f"{op}: the model in {folder} cannot be opened ({reason})") from error
+    finally:
+        remarks.set_verbosity(level)
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ConfigError(

@@ -134,7 +134,9 @@ def oracle_for(policy: Policy, answers: Path, device: str = "auto") -> Iterator[
         return
     with ModelOracle(answers, device) as oracle:
         yield oracle
-        logger.info("asked models: %s", ", ".join(f"{name} {count}" for name, count in oracle.spent().items()))
+        logger.info(
+            "asked models: %s", ", ".join(f"{name} {count}" for name, count in oracle.spent().items())
+        )
 
 
 def backend_of(service: Service, device: str) -> Any:

@@ -7,12 +7,47 @@ from pathlib import Path
 
 import sentencepiece
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizerFast, MarianConfig, MarianMTModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertModel,
+    BertTokenizerFast,
+    MarianConfig,
+    MarianMTModel,
+)
 
-ENGLISH = (
-    "soft warm large cotton shirt for men with long sleeves and a nice lovely cosy gentle plain sturdy light "
-    "ceramic mug kitchen plate dinner set red blue without parabens free gift bottle travel daily classic"
-).split()
+ENGLISH = [
+    *(
+        "soft",
+        "warm",
+        "large",
+        "cotton",
+        "shirt",
+        "for",
+        "men",
+        "with",
+        "long",
+        "sleeves",
+        "and",
+        "nice",
+        "lovely",
+    ),
+    *(
+        "cosy",
+        "gentle",
+        "plain",
+        "sturdy",
+        "light",
+        "ceramic",
+        "mug",
+        "kitchen",
+        "plate",
+        "dinner",
+        "set",
+        "red",
+    ),
+    *("blue", "without", "parabens", "free", "gift", "bottle", "travel", "daily", "classic"),
+]
 CHINESE = "红色纯棉短袖上衣舒适柔软优质耐用家用厨房陶瓷杯子夏季宽松男士运动休闲日常穿着不含酒精时尚简约"
 SENTENCES = [" ".join(ENGLISH[i : i + 7]) for i in range(0, 40, 2)] * 5
 
@@ -28,8 +63,8 @@ def masked_folder(folder: Path, head: bool = True, seed: int = 0) -> Path:
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=64, initializer_range=0.5,
+        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=32, max_position_embeddings=64, initializer_range=0.5,
     )  # fmt: skip
     (BertForMaskedLM if head else BertModel)(config).save_pretrained(folder)
     return folder
@@ -49,8 +84,8 @@ def marian_folder(folder: Path, seed: int = 0) -> Path:
     (folder / "target.spm").write_bytes((folder / "source.spm").read_bytes())
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
     names = [pieces.id_to_piece(i) for i in range(pieces.get_piece_size())]
-    vocabulary = dict.fromkeys(["</s>", "<unk>", *(name for name in names if name not in ("<s>", "</s>", "<unk>"))])
-    ids = {name: i for i, name in enumerate([*vocabulary, "<pad>"])}
+    known = ["</s>", "<unk>", *(name for name in names if name not in ("<s>", "</s>", "<unk>")), "<pad>"]
+    ids = {name: i for i, name in enumerate(known)}
     (folder / "vocab.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"source_lang": "en", "target_lang": "xx", "model_max_length": 64}), encoding="utf-8"
