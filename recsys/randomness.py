@@ -42,10 +42,13 @@ def row_streams(seed: int, *keys: str | int) -> Callable[[str], Stream]:
     not those of `stream(seed, *keys, id)`.
     """
     keyed = derive(seed, *keys).to_bytes(8, "little")
-    blake2b, from_bytes = hashlib.blake2b, int.from_bytes
+    begun = hashlib.blake2b(digest_size=8, key=keyed).copy  # cheaper than taking in the key for each row
+    from_bytes = int.from_bytes
 
     def stream_of(row_id: str) -> Stream:
-        return Stream(from_bytes(blake2b(row_id.encode(), digest_size=8, key=keyed).digest(), "little"))
+        hashed = begun()
+        hashed.update(row_id.encode())
+        return Stream(from_bytes(hashed.digest(), "little"))
 
     return stream_of
 
@@ -122,10 +125,18 @@ class Stream:
         """Distinct integers of [0, n), k of them, ascending (Floyd's method)."""
         if not 0 <= k <= n:
             raise ValueError(f"sample() needs 0 <= k <= n, got k={k}, n={n}")
+        if k == 1:
+            return [self.below(n)]
         chosen: set[int] = set()
+        at = self._state
         for top in range(n - k, n):
-            pick = self.below(top + 1)
+            # `below`, written out.
+            at = (at + 0x9E3779B97F4A7C15) & _MASK
+            state = ((at ^ (at >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+            state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+            pick = ((state ^ (state >> 31)) * (top + 1)) >> 64
             chosen.add(top if pick in chosen else pick)
+        self._state = at
         return sorted(chosen)
 
     def shuffled(self, options: Sequence[T]) -> list[T]:

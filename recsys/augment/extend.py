@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from recsys.augment.example import HistoryExample, Item
-from recsys.augment.history import NEIGHBOURS, HistoryOp, count_of, take, with_neighbour
+from recsys.augment.history import NEIGHBOURS, HistoryOp, count_of, part_of, with_neighbour
 from recsys.augment.op import Rates
 from recsys.randomness import Stream
 
@@ -40,7 +40,7 @@ class SubHistory(HistoryOp):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Cut the slice out."""
-        return take(example, list(range(*values)))
+        return part_of(example, *values)
 
 
 class BackwardExtension(HistoryOp):

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _no_cycle_search() -> Iterator[None]:
-    """Pause the cycle collector: millions of new tuples, none in a cycle, would set it off all the time."""
+    """Pause the cycle collector: millions of new tuples, none in a cycle, would set it off all the time.
+
+    Afterwards they count as old, or the collector would walk through all of them at once.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if gc.get_freeze_count() == 0:  # else another's frozen objects would thaw with ours
+            gc.freeze()
+            gc.unfreeze()
         if was_on:
             gc.enable()
 
@@ -147,15 +153,3 @@ def confidences(grown: Grown[Any]) -> Floats:
     for scores in grown.scores.values():
         lowest = np.minimum(lowest, np.asarray(scores, np.float32))
     return np.clip(lowest, 0.0, 1.0)
-
-
-def within_cap(grown: Grown[Any], cap: int, seed: int) -> NDArray[np.int64] | None:
-    """Positions of the children to keep; None keeps all. Each child's draw is its own, keyed by its id."""
-    surplus = len(grown.row_ids) - cap
-    if surplus <= 0:
-        return None
-    stream_of: Callable[[str], Any] = row_streams(seed, "augment", "cap")
-    draws = np.fromiter((stream_of(row_id).random() for row_id in grown.row_ids), np.float64)
-    grown.counts["rejected:over_max_expansion"] += surplus
-    grown.counts["accepted"] -= surplus
-    return np.sort(np.argsort(draws, kind="stable")[:cap]).astype(np.int64)

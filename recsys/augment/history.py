@@ -8,6 +8,7 @@ and insert by correlated items CoSeRec (Liu et al., arXiv:2108.06479), item drop
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import compress
 from operator import itemgetter
 from typing import Any, ClassVar, Literal
 
@@ -76,14 +77,7 @@ class Crop(HistoryOp):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Cut the range out."""
-        span = slice(*values)
-        return HistoryExample(
-            example.row_id,
-            example.history[span],
-            example.event_types[span],
-            example.timestamps[span],
-            *example[4:],
-        )
+        return part_of(example, *values)
 
 
 class ItemDropout(HistoryOp):
@@ -108,8 +102,16 @@ class ItemDropout(HistoryOp):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Delete the positions."""
-        dropped = values[0]
-        return take(example, [i for i in range(len(example.history)) if i not in dropped])
+        _, history, events, times, *_ = example
+        kept = bytearray(b"\1") * len(history)
+        for position in values[0]:
+            kept[position] = 0
+        return with_events(
+            example,
+            tuple(compress(history, kept)),
+            tuple(compress(events, kept)),
+            tuple(compress(times, kept)),
+        )
 
 
 class Reorder(HistoryOp):
@@ -232,7 +234,20 @@ def take(example: HistoryExample, keep: list[int]) -> HistoryExample:
     else:
         take = itemgetter(*keep)
         history, events, times = take(example.history), take(example.event_types), take(example.timestamps)
-    return HistoryExample(example.row_id, history, events, times, *example[4:])
+    return with_events(example, history, events, times)
+
+
+def part_of(example: HistoryExample, start: int, stop: int) -> HistoryExample:
+    """The example with the events from `start` to before `stop`."""
+    _, history, events, times, *_ = example
+    return with_events(example, history[start:stop], events[start:stop], times[start:stop])
+
+
+def with_events(
+    example: HistoryExample, history: tuple[Item, ...], events: tuple[Any, ...], times: tuple[int, ...]
+) -> HistoryExample:
+    """The example with another history: items, event types and timestamps."""
+    return HistoryExample._make((example[0], history, events, times, *example[4:]))
 
 
 def with_neighbour(

@@ -135,6 +135,11 @@ class LeafOp(Op[E], Generic[E]):
         low, high = self.taper
         return 0.0 if size >= high else (high - size) / (high - low)
 
+    def run(self, example: E, rng: Stream) -> tuple[E, Plan] | None:
+        """`plan` and `edit` in one go: the plan is the op's own."""
+        plan = self.plan(example, rng)
+        return None if plan is None else (self.edit(example, plan.values), plan)
+
     def apply(self, example: E, plan: Plan) -> E:
         """Carry out a plan of this op."""
         if plan.op != self.name:

@@ -57,9 +57,10 @@ def parse_plan(op: Op[Any], text: str) -> Plan:
 def op_chain(plan: Plan) -> str:
     """The names of the edits in order: `item_dropout>crop`."""
     values = plan.values
-    if values and isinstance(values[0], tuple) and len(values[0]) == 2 and isinstance(values[0][1], Plan):
-        return ">".join([op_chain(child) for _, child in values])
-    return plan.op
+    first = values[0] if values else None
+    if type(first) is not tuple or len(first) != 2 or type(first[1]) is not Plan:
+        return plan.op
+    return op_chain(first[1]) if len(values) == 1 else ">".join([op_chain(child) for _, child in values])
 
 
 def provenance_table(
