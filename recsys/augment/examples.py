@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,13 @@ from recsys.augment.constraints import Protection
 from recsys.augment.corpus import TextSide
 from recsys.augment.example import NOTHING_LENT, HistoryExample, TextExample
 from recsys.augment.fields import item_fields
+from recsys.augment.gates.distance import WordPairs
 from recsys.augment.gates.drift import Sample
 from recsys.augment.gates.gate import Evidence
 from recsys.augment.grow import Grown
 from recsys.augment.lending import NO_SIDE, HistorySide
 from recsys.augment.policy import Policy
+from recsys.augment.tokens import cut, language_of
 from recsys.contexts import MASKED, Contexts
 
 if TYPE_CHECKING:
@@ -72,29 +74,31 @@ def with_side(examples: Sequence[TextExample], side: TextSide) -> Iterator[TextE
         yield example._replace(fields=fields, synonyms=side.synonyms)
 
 
-def history_samples(contexts: Contexts, children: Contexts) -> tuple[Sample, Sample]:
+def history_samples(contexts: Contexts, children: Contexts, num_items: int) -> tuple[Sample, Sample]:
     """What drift watches of histories: how long they are, and how popular (log count) what they hold is."""
-    everything = (contexts.history_rows, contexts.target_rows, children.history_rows)
-    size = max((int(rows.max()) for rows in everything if len(rows)), default=0) + 1
-    counts = np.bincount(np.concatenate(everything[:2]), minlength=size)
-    return _history_sample(contexts, counts), _history_sample(children, counts)
+    popularity = item_popularity(contexts, num_items)
+    return history_sample(contexts, popularity), history_sample(children, popularity)
 
 
-def _history_sample(contexts: Contexts, counts: NDArray[np.int64]) -> Sample:
+def item_popularity(contexts: Contexts, num_items: int) -> NDArray[np.float64]:
+    """(num_items,) log count of each item among histories and targets."""
+    rows = np.concatenate([contexts.history_rows, contexts.target_rows])
+    return np.log1p(np.bincount(rows[rows != MASKED], minlength=num_items).astype(np.float64))
+
+
+def history_sample(contexts: Contexts, popularity: NDArray[np.float64]) -> Sample:
+    """What drift watches of some histories; `popularity` as `item_popularity` gives it."""
     lengths = np.diff(contexts.history_offsets).astype(np.float64)
     known = contexts.history_rows != MASKED
-    popularity = np.log1p(counts.astype(np.float64))[contexts.history_rows[known]]
     owners = np.repeat(np.arange(len(contexts)), lengths.astype(np.int64))[known]
-    sums, sizes = (np.bincount(owners, weights, len(contexts)) for weights in (popularity, None))
+    said = popularity[contexts.history_rows[known]]
+    sums, sizes = (np.bincount(owners, weights, len(contexts)) for weights in (said, None))
     means = np.where(sizes > 0, sums / np.maximum(sizes, 1.0), np.nan)
     return Sample({"length": lengths, "popularity": means})
 
 
-def text_samples(
-    items: pd.DataFrame, texts: Sequence[str], grown: Grown[TextExample], evidence: Evidence, vectors: bool
-) -> tuple[Sample, Sample]:
-    """What drift watches of texts: length in characters, price, category; vectors, where an encoder is."""
-    parents = np.array(grown.parents, np.int64)
+def item_sample(items: pd.DataFrame, texts: Sequence[str]) -> Sample:
+    """What drift watches of item texts: length in characters, price, category."""
     size = len(texts)
     prices = (
         items["price"].to_numpy(np.float64, na_value=np.nan) if "price" in items else np.full(size, np.nan)
@@ -102,11 +106,26 @@ def text_samples(
     categories: list[Hashable] = [None] * size
     if "category" in items:
         categories = [value if isinstance(value, str) and value else None for value in items["category"]]
-    before = Sample({"length": np.array([len(text) for text in texts], np.float64), "price": prices})
-    before.labels["category"] = categories
-    after = before.take(parents)
+    lengths = np.array([len(text) for text in texts], np.float64)
+    return Sample({"length": lengths, "price": prices}, {"category": categories})
+
+
+def text_samples(
+    items: pd.DataFrame, texts: Sequence[str], grown: Grown[TextExample], evidence: Evidence, vectors: bool
+) -> tuple[Sample, Sample]:
+    """What drift watches of texts and of their variants; vectors too, where asked for and an encoder is."""
+    before = item_sample(items, texts)
+    after = before.take(np.array(grown.parents, np.int64))
     children = [child.text for child in grown.children]
     after.numbers["length"] = np.array([len(text) for text in children], np.float64)
     if vectors and children and (encoded := evidence.encoded([*texts, *children])) is not None:
+        size = len(texts)
         before.vectors, after.vectors = np.stack(encoded[:size]), np.stack(encoded[size:])
     return before, after
+
+
+def put_pairs(before: Sample, after: Sample, texts: Sequence[str], children: Iterable[str]) -> None:
+    """Cut originals and variants into neighbouring words, for drift that asks how varied they are."""
+    before.pairs, after.pairs = (
+        WordPairs.of(cut(text.lower(), language_of(text))[0] for text in part) for part in (texts, children)
+    )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,25 +12,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.augment.asking import Oracle
-from recsys.augment.corpus import text_side
-from recsys.augment.example import NO_NEIGHBOURS, Event, HistoryExample, Item
-from recsys.augment.examples import (
-    catalogue_protection,
-    context_examples,
-    history_samples,
-    text_examples,
-    text_samples,
-    with_side,
-)
-from recsys.augment.gates.drift import Drift, Sample, consistent
-from recsys.augment.gates.gate import Encode, Evidence
-from recsys.augment.gates.panel import sift
-from recsys.augment.grow import Grown, confidences, extend, grow, within_cap
-from recsys.augment.lending import HistorySide, history_side
-from recsys.augment.neighbours import covisitation_neighbours, fit_covisitation
-from recsys.augment.policy import Branch, Policy
+from recsys.augment.choose import Batch, chosen
+from recsys.augment.example import Event, HistoryExample, Item
+from recsys.augment.examples import history_samples, put_pairs, text_samples
+from recsys.augment.gates.drift import Drift, Sample
+from recsys.augment.gates.gate import Encode
+from recsys.augment.grow import Grown, confidences, extend
+from recsys.augment.policy import Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
-from recsys.augment.rounds import gathered, with_answers
+from recsys.augment.shards import HistoryShards, TextShards, child_contexts, flat_histories
 from recsys.contexts import Contexts, Vocabulary, concatenate
 from recsys.types import Floats
 
@@ -102,30 +91,29 @@ def expand_contexts(
         friends: User ids by user id, for `social_borrow`.
         elsewhere: Events of another domain by user id, for `cross_domain_borrow`; see
             `recsys.augment.domains.translated`.
-        text_vectors: (num_items, dim) whitened, of the catalogue's texts, for ops that look for similar texts;
-            without them those ops leave every row alone, which is counted.
+        text_vectors: (num_items, dim) whitened, of the catalogue's texts, for ops that look for similar
+            ones; without them those ops leave every row alone, which is counted.
 
     Raises:
         LeakageError: the contexts are held out.
     """
     contexts.require_fit()
-    if (contexts.parents >= 0).any():
-        raise ValueError("these contexts were augmented already")
     policy_id, branch = policy.policy_id, policy.history
     if not branch.ops.ops:
         zeros = np.zeros(len(contexts), np.float32)
         return ExpandedContexts(contexts, SCHEMA.empty_table(), zeros, zeros + 1, {}, policy_id)
-    needs, evidence = branch.needs, Evidence()
-    if "covisitation" in branch.evidence or ("neighbours" in needs and neighbours is None):
-        evidence.covisitation = fit_covisitation(contexts, len(vocabulary))
-        if neighbours is None:
-            neighbours = evidence.covisitation.neighbours()
-    near = neighbours or NO_NEIGHBOURS
-    side = history_side(contexts, len(vocabulary), needs, near, friends, elsewhere, text_vectors)
-    grown, children = _grown_histories(contexts, branch, side, evidence, seed, policy_id)
-    if "text_neighbours" in needs and text_vectors is None:
-        grown.counts["skipped:text_neighbours"] = len(contexts)
-    samples = history_samples(contexts, children) if branch.drift else None
+    shards = HistoryShards(
+        contexts,
+        len(vocabulary),
+        policy,
+        seed,
+        neighbours=neighbours,
+        friends=friends,
+        elsewhere=elsewhere,
+        text_vectors=text_vectors,
+    )
+    grown, children = _grown_histories(shards)
+    samples = history_samples(contexts, children, len(vocabulary)) if branch.drift else None
     kept = _chosen(grown, int(max_expansion * len(contexts)), branch.drift, samples, seed)
     strengths = np.asarray(grown.modification, np.float32)[kept]
     return ExpandedContexts(
@@ -174,24 +162,16 @@ def expand_texts(
     if not branch.ops.ops:
         zeros = np.zeros(len(texts), np.float32)
         return ExpandedTexts(list(texts), originals, SCHEMA.empty_table(), zeros, {}, policy_id)
-    plain = list(text_examples(items, texts, policy))
-    needs = branch.needs
-    near = covisitation_neighbours(contexts, len(texts)) if needs and contexts is not None else NO_NEIGHBOURS
-    examples = list(with_side(plain, text_side(plain, needs, near)))
-    answers = gathered(examples, branch, seed, "text", oracle)
-    grown = grow(with_answers(examples, answers), branch, seed, "text", policy_id)
-    grown.counts.update(answers.counts)
-    languages = Counter(example.tokens.language if example.tokens else "none" for example in examples)
-    grown.counts.update({f"language:{name}": count for name, count in languages.items()})
-    evidence = Evidence(
-        catalogue_protection([example.fields for example in plain], policy),
-        encode=encode,
-        texts={example.row_id: example.text for example in plain},
-    )
-    sift(grown, branch.gates, evidence)
+    shards = TextShards(items, texts, policy, seed, encode=encode, oracle=oracle)
+    if shards.learns and contexts is not None:
+        tokens = shards.cut(0, len(shards))
+        shards.learn(contexts, lambda start, stop: tokens[start:stop], _CHUNK)
+    grown = shards.grown(0, len(shards))
     samples = None
     if branch.drift is not None:
-        samples = text_samples(items, texts, grown, evidence, branch.drift.min_p > 0)
+        samples = text_samples(items, texts, grown, shards.evidence, branch.drift.min_p > 0)
+        if branch.drift.asks_variety:
+            put_pairs(*samples, texts, (child.text for child in grown.children))
     kept = _chosen(grown, int(max_expansion * len(texts)), branch.drift, samples, seed)
     strengths = np.asarray(grown.modification, np.float32)[kept]
     return ExpandedTexts(
@@ -204,50 +184,30 @@ def expand_texts(
     )
 
 
-def _grown_histories(
-    contexts: Contexts, branch: Branch, side: HistorySide, evidence: Evidence, seed: int, policy_id: str
-) -> tuple[Grown[HistoryExample], Contexts]:
+def _grown_histories(shards: HistoryShards) -> tuple[Grown[HistoryExample], Contexts]:
     """Accepted children, chunk by chunk, and their arrays."""
     grown: Grown[HistoryExample] = Grown()
-    lengths: list[int] = []
-    columns: list[list[NDArray[np.int64]]] = [[], [], []]
-    for start in range(0, len(contexts), _CHUNK):
-        stop = min(start + _CHUNK, len(contexts))
-        examples = context_examples(contexts, start, stop, side)
-        part = grow(examples, branch, seed, "history", policy_id, start)
-        sift(part, branch.gates, evidence)
-        lengths.extend(len(child.history) for child in part.children)
-        for column, name in zip(columns, ("history", "event_types", "timestamps"), strict=True):
-            column.append(np.array([v for child in part.children for v in getattr(child, name)], np.int64))
+    lengths = [np.empty(0, np.int64)]
+    columns: tuple[list[NDArray[np.int64]], ...] = ([lengths[0]], [lengths[0]], [lengths[0]])
+    for start in range(0, len(shards), _CHUNK):
+        part = shards.grown(start, min(start + _CHUNK, len(shards)))
+        sizes, arrays = flat_histories(part.children)
+        lengths.append(sizes)
+        for column, values in zip(columns, arrays, strict=True):
+            column.append(values)
         extend(grown, part)
+    rows, events, timestamps = (np.concatenate(column) for column in columns)
     parents = np.array(grown.parents, np.int64)
-    rows, events, timestamps = (np.concatenate([np.empty(0, np.int64), *column]) for column in columns)
-    children = replace(
-        contexts.take(parents),
-        history_offsets=np.concatenate([[0], np.cumsum(np.array(lengths, np.int64))]).astype(np.int64),
-        history_rows=rows,
-        history_events=events,
-        history_timestamps=timestamps,
-        parents=parents,
-    )
-    return grown, children
+    histories = (rows, events, timestamps)
+    return grown, child_contexts(shards.contexts, parents, np.concatenate(lengths), histories)
 
 
 def _chosen(
     grown: Grown[Any], cap: int, drift: Drift | None, samples: tuple[Sample, Sample] | None, seed: int
 ) -> NDArray[np.int64]:
-    """Positions of the children that stay: within the cap, and as a batch within the bounds of drift."""
-    kept = within_cap(grown, cap, seed)
-    if kept is None:
-        kept = np.arange(len(grown.row_ids))
-    if drift is None or not samples:
-        return kept
-    originals, children = samples
-    ids, parents = [grown.row_ids[i] for i in kept.tolist()], np.array(grown.parents, np.int64)[kept]
-    rows, counts = consistent(drift, originals, children.take(kept), parents, ids, seed)
-    grown.counts.update(counts)
-    grown.counts["accepted"] -= len(kept) - len(rows)
-    return kept[rows]
+    """Positions of the children that stay."""
+    batch = Batch(grown.row_ids, grown.chains, np.array(grown.parents, np.int64))
+    return chosen(batch, cap, drift, samples, seed, grown.refuse)
 
 
 def _provenance(grown: Grown[Any], kind: str, policy_id: str, seed: int, created: int | None) -> pa.Table:

@@ -22,7 +22,7 @@ _LEVELS = re.compile(r"\s*[|>;]+\s*")
 
 
 class ItemFields:
-    """`brand`, `category`, `tags` and `price_band` of items, made range by range; what an item lacks is absent.
+    """`brand`, `category`, `tags` and `price_band` of items, range by range; what an item lacks is absent.
 
     Levels of a category path are parted by commas. Price bands are the catalogue's quartiles, named in the
     item's language.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recsys.augment.op import E, Plan
 from recsys.augment.provenance import op_chain

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,11 @@ import click
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
-    from recsys.augment.policy import Policy
+    from recsys.augment.bulk import Encoder, Source
     from recsys.types import Floats
+
+EPOCH = "SOURCE_DATE_EPOCH"
+"""Environment variable that fixes the time of making, as reproducible builds have it."""
 
 
 @click.command()
@@ -40,7 +45,18 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where models of ops run.",
+    help="Where models run.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes; the files do not depend on it.  [default: one per core]",
+)
+@click.option(
+    "--encoder/--no-encoder",
+    default=True,
+    show_default=True,
+    help="Load the text encoder where the policy needs vectors; without it such gates and ops are skipped.",
 )
 def run(
     data: Path,
@@ -51,56 +67,82 @@ def run(
     history_length: int,
     answers: Path | None,
     device: str,
+    workers: int | None,
+    encoder: bool,
 ) -> None:
-    """Expand a dataset's item texts and users' histories, with provenance."""
-    from recsys.augment.expand import expand_contexts, expand_texts
+    """Expand a dataset's item texts and users' histories, with provenance.
+
+    Killed and given again, the same command goes on where it stopped.
+    """
+    from recsys.augment.bulk import Settings, expand_dataset
     from recsys.augment.policy import load_policy
-    from recsys.augment.store import friends_of, user_contexts, write_expansion
-    from recsys.config import DataConfig
-    from recsys.contexts import Vocabulary
-    from recsys.data.catalogue import item_texts
-    from recsys.data.interactions import load_dataset
     from recsys.generate.oracle import oracle_for
 
     chosen = load_policy(policy)
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder to write into", file=str(out))
-    dataset = load_dataset(data, DataConfig())
-    items = dataset.items
-    vocabulary = Vocabulary(items["item_id"].tolist())
-    rows = user_contexts(dataset.interactions, vocabulary, history_length)
-    plain = item_texts(items)
-    with oracle_for(chosen, answers or out / "answers.sqlite", device) as oracle:
-        texts = expand_texts(
-            items, plain, chosen, seed, max_expansion=max_expansion, contexts=rows, oracle=oracle
-        )
-        spent = {} if oracle is None else oracle.spent()
-    contexts = expand_contexts(
-        rows,
-        vocabulary,
-        chosen,
-        seed,
+    source = _source(data, history_length)
+    settings = Settings(
+        seed=seed,
         max_expansion=max_expansion,
-        friends=friends_of(dataset.relations),
-        text_vectors=_text_vectors(chosen, plain),
+        workers=workers or len(os.sched_getaffinity(0)),
+        created=_created(),
     )
-    write_expansion(out, chosen, items, vocabulary, texts, contexts)
+    with oracle_for(chosen, answers or out / "answers.sqlite", device) as oracle:
+        counts = expand_dataset(source, chosen, out, settings, _encoder(device) if encoder else None, oracle)
+        spent = {} if oracle is None else oracle.spent()
     click.echo(repr(chosen))
-    for kind, counts in (("history", contexts.counts), ("text", texts.counts)):
-        shown = ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "nothing to do"
+    for kind in ("history", "text"):
+        shown = ", ".join(f"{name} {count:,}" for name, count in counts[kind].items()) or "nothing to do"
         click.echo(f"{kind}: {shown}")
     if spent:
         click.echo("models: " + ", ".join(f"{name} {count:,}" for name, count in spent.items()))
     click.echo(f"written to {out}")
 
 
-def _text_vectors(policy: Policy, texts: Sequence[str]) -> Floats | None:
-    """Whitened vectors of the texts by the default encoder, where an op looks for similar ones."""
-    if "text_neighbours" not in policy.history.needs:
-        return None
-    from recsys.config import EncoderConfig
-    from recsys.model.encoder import TextEncoder
-    from recsys.model.whitening import Whitening
+def _source(data: Path, history_length: int) -> Source:
+    """The dataset as plain columns; the log itself is let go."""
+    from recsys.augment.bulk import Source
+    from recsys.augment.store import friends_of, user_contexts
+    from recsys.config import DataConfig
+    from recsys.contexts import Vocabulary
+    from recsys.data.catalogue import item_texts
+    from recsys.data.interactions import load_dataset
 
-    raw = TextEncoder.load(EncoderConfig()).encode(texts)
-    return Whitening.fit(raw).apply(raw)
+    dataset = load_dataset(data, DataConfig())
+    items = dataset.items
+    contexts = user_contexts(dataset.interactions, Vocabulary(items["item_id"].tolist()), history_length)
+    digests = {**dataset.digests, "history_length": str(history_length)}
+    return Source(items, item_texts(items), contexts, friends_of(dataset.relations), digests)
+
+
+def _encoder(device: str) -> Encoder:
+    """The default text encoder, loaded when its first vector is asked for."""
+    from recsys.augment.bulk import Encoder
+    from recsys.config import EncoderConfig
+
+    config = EncoderConfig()
+
+    def load() -> Callable[[Sequence[str]], Floats]:
+        from recsys.distributed import training_device
+        from recsys.model.encoder import TextEncoder
+
+        logging.getLogger(__name__).info("loading the text encoder %s", config.name)
+        return TextEncoder.load(config, training_device(device)).encode
+
+    def whiten(raw: Floats) -> Floats:
+        from recsys.model.whitening import Whitening
+
+        return Whitening.fit(raw).apply(raw)
+
+    return Encoder(config.model_dump_json(exclude={"batch_tokens"}), load, whiten)
+
+
+def _created() -> int | None:
+    """The time of making, where the environment fixes it."""
+    said = os.environ.get(EPOCH)
+    if said is None:
+        return None
+    if not said.isdecimal():
+        raise InputError("must be a whole number of seconds", column=EPOCH, example=said)
+    return int(said)
