@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from array import array
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from recsys.randomness import generator
 from recsys.types import Floats
 
+_ODD = 0x9E3779B97F4A7C15
 _FLOOR = 1e-4
 """Share that an empty bin counts as: PSI would be infinite otherwise."""
 
@@ -125,6 +130,58 @@ def novelty(before: Iterable[Sequence[str]], after: Iterable[Sequence[str]], n: 
     known = {gram for words in before for gram in _ngrams(words, n)}
     grams = [gram for words in after for gram in _ngrams(words, n)]
     return sum(gram not in known for gram in grams) / len(grams) if grams else 0.0
+
+
+class WordPairs(NamedTuple):
+    """The neighbouring words of n texts, each pair as a number."""
+
+    offsets: NDArray[np.int64]
+    """(n + 1,)"""
+    codes: NDArray[np.uint64]
+    """Pairs of text i are `codes[offsets[i]:offsets[i + 1]]`; equal pairs have equal codes."""
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[str]]) -> WordPairs:
+        """The pairs of texts that are cut into words."""
+        sizes, codes = [0], array("Q")
+        for words in texts:
+            marks = [int.from_bytes(blake2b(word.encode(), digest_size=8).digest()) for word in words]
+            codes.extend([(a * _ODD + b) % 2**64 for a, b in itertools.pairwise(marks)])
+            sizes.append(len(codes))
+        return cls(np.array(sizes, np.int64), np.array(codes, np.uint64))
+
+    def take(self, rows: NDArray[np.int64]) -> WordPairs:
+        """The pairs of some texts."""
+        sizes = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        places = np.arange(offsets[-1]) - np.repeat(offsets[:-1] - self.offsets[:-1][rows], sizes)
+        return WordPairs(offsets, self.codes[places])
+
+    def mean(self, values: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n,) means over each text's pairs; 1 for a text without any."""
+        sizes = np.diff(self.offsets)
+        sums = np.bincount(np.repeat(np.arange(len(sizes)), sizes), values, len(sizes))
+        return np.where(sizes > 0, sums / np.maximum(sizes, 1), 1.0)
+
+
+def variety(originals: WordPairs, children: WordPairs, parents: NDArray[np.int64]) -> tuple[float, float]:
+    """Distinct-2 of the children as a share of their parents', and the share of their pairs that is new.
+
+    Distinct-2 is that of Li et al. (NAACL 2016). The children are held against their own parents, as many
+    texts with as many repeats: put together with the originals, an honest copy would halve the figure just as
+    a batch of one phrase does.
+
+    Args:
+        originals: Of all originals: what is new is what none of them says.
+        children: Of the texts made.
+        parents: (children,) positions of their originals.
+    """
+    if not len(children.codes):
+        return 1.0, 0.0
+    before = originals.take(parents).codes
+    reference = len(np.unique(before)) / len(before) if len(before) else 1.0
+    distinct = len(np.unique(children.codes)) / len(children.codes)
+    return distinct / reference, float((~np.isin(children.codes, originals.codes)).mean())
 
 
 def _within(values: NDArray[np.float64], part: NDArray[np.bool_]) -> float:

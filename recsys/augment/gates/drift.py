@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.augment.gates.distance import (
+    WordPairs,
     energy_distance,
     jensen_shannon,
     mmd,
@@ -19,6 +20,7 @@ from recsys.augment.gates.distance import (
     quantile_bins,
     shares,
     two_sample_p,
+    variety,
 )
 from recsys.randomness import row_streams
 from recsys.types import Floats
@@ -34,14 +36,16 @@ class Sample:
     """Categories, brands: n by name; None where a row has none."""
     vectors: Floats | None = None
     """(n, dim) of the rows' texts."""
+    pairs: WordPairs | None = None
+    """The rows' texts as neighbouring words."""
 
     def take(self, rows: NDArray[np.int64]) -> Sample:
         """Some of the rows."""
-        vectors = None if self.vectors is None else self.vectors[rows]
         return Sample(
             {name: values[rows] for name, values in self.numbers.items()},
             {name: [values[i] for i in rows.tolist()] for name, values in self.labels.items()},
-            vectors,
+            None if self.vectors is None else self.vectors[rows],
+            None if self.pairs is None else self.pairs.take(rows),
         )
 
 
@@ -58,8 +62,19 @@ class Drift(BaseModel):
     """Smallest p-value at which the children's vectors may be told from their parents'; 0 does not ask."""
     statistic: Literal["energy", "mmd"] = "energy"
     """What tells vectors apart."""
+    min_distinct_2: float = Field(0.0, ge=0, le=1)
+    """Smallest share of distinct word pairs among the texts made, against their parents'; 0 does not ask."""
+    min_novelty: float = Field(0.0, ge=0, le=1)
+    """Smallest share of word pairs that no original says; 0 does not ask."""
+    max_novelty: float = Field(1.0, ge=0, le=1)
+    """Largest share of word pairs that no original says; 1 does not ask."""
     action: Literal["resample", "refuse"] = "resample"
     """Thin out what there is too much of, or drop the batch; what resampling cannot mend is dropped."""
+
+    @property
+    def asks_variety(self) -> bool:
+        """Whether the samples' `pairs` are needed."""
+        return self.min_distinct_2 > 0 or self.min_novelty > 0 or self.max_novelty < 1
 
     def to_plain(self) -> dict[str, Any]:
         """Plain values of what differs from the defaults."""
@@ -106,7 +121,7 @@ def consistent(
     if not len(parents):
         return everyone, {}
     told = _told_apart(drift, originals, children, parents, seed)
-    over = _over(drift, measure(originals, children))
+    over = _beyond(drift, originals, children, parents)
     if told or (over and drift.action == "refuse"):
         reason = "vectors" if told else over[0]
         return everyone[:0], {f"rejected:drift:{reason}": len(parents)}
@@ -114,22 +129,40 @@ def consistent(
         return everyone, {}
     odds = np.ones(len(parents))
     for name in over:
-        odds *= _thinning(name, originals, children)
+        odds *= _thinning(name, originals, children, parents)
     stream_of = row_streams(seed, "augment", "drift")
     draws = np.fromiter((stream_of(row_id).random() for row_id in row_ids), np.float64, len(row_ids))
     # The children with the worst odds go first, a tenth of the batch at a time, until the rest is in bounds.
     order = np.argsort(draws / np.maximum(odds, 1e-9), kind="stable")
     for tenths in range(9, 0, -1):
         kept = np.sort(order[: len(order) * tenths // 10])
-        if len(kept) and not _over(drift, measure(originals, children.take(kept))):
+        if len(kept) and not _beyond(drift, originals, children.take(kept), parents[kept]):
             return kept, {f"rejected:drift:{over[0]}": len(parents) - len(kept)}
     return everyone[:0], {f"rejected:drift:{over[0]}": len(parents)}
 
 
-def _over(drift: Drift, measured: Mapping[str, float]) -> list[str]:
+def _beyond(drift: Drift, originals: Sample, children: Sample, parents: NDArray[np.int64]) -> list[str]:
+    """The bounds that are broken, the most broken first."""
     limits = {"psi": drift.max_psi, "js": drift.max_jensen_shannon}
+    measured = measure(originals, children)
     excess = {name: value / limits[name.partition(":")[0]] for name, value in measured.items()}
+    if drift.asks_variety and originals.pairs is not None and children.pairs is not None and len(parents):
+        distinct, novel = variety(originals.pairs, children.pairs, parents)
+        excess["distinct_2"] = drift.min_distinct_2 / max(distinct, 1e-9)
+        excess["novelty:low"] = drift.min_novelty / max(novel, 1e-9)
+        if drift.max_novelty < 1:
+            excess["novelty:high"] = novel / max(drift.max_novelty, 1e-9)
     return sorted((name for name, ratio in excess.items() if ratio > 1.0), key=lambda name: -excess[name])
+
+
+def _rarity(parents: WordPairs, children: WordPairs) -> NDArray[np.float64]:
+    """(pairs of the children,) how often the parents say a pair against the children; at most 1."""
+    codes, place, after = np.unique(children.codes, return_inverse=True, return_counts=True)
+    before = np.bincount(
+        np.searchsorted(codes, parents.codes[np.isin(parents.codes, codes)]), minlength=len(codes)
+    )
+    share: NDArray[np.float64] = np.minimum(np.maximum(before, 1) / after, 1.0)[place.reshape(-1)]
+    return share
 
 
 def _told_apart(
@@ -142,9 +175,17 @@ def _told_apart(
     return p < drift.min_p
 
 
-def _thinning(name: str, originals: Sample, children: Sample) -> NDArray[np.float64]:
+def _thinning(
+    name: str, originals: Sample, children: Sample, parents: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """(children,) how common each child's value is among the originals, against the children; at most 1."""
     kind, _, column = name.partition(":")
+    if originals.pairs is not None and children.pairs is not None:
+        if kind == "novelty":
+            novel = children.pairs.mean(~np.isin(children.pairs.codes, originals.pairs.codes))
+            return novel if column == "low" else 1.0 - novel
+        if kind == "distinct_2":
+            return children.pairs.mean(_rarity(originals.pairs.take(parents), children.pairs))
     if kind == "psi":
         edges = quantile_bins(originals.numbers[column])
         values = children.numbers[column]
