@@ -10,7 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
 
 from recsys.artifacts import Manifest, record_files, write_array, write_atomically, write_manifest
+from recsys.augment.online_side import write_online
+from recsys.augment.policy import load_policy
 from recsys.config import Config, IndexConfig
+from recsys.contexts import Contexts
 from recsys.index import build_index, write_index
 from recsys.loading import FACTS_FILE, ITEMS, USERS, write_covisitation
 from recsys.rank_features import FACTS
@@ -19,8 +22,18 @@ from recsys.snapshot import USER_FIELDS
 DAY = 86_400
 
 
-def write_run(run: Path, moment: int, num_items: int = 60, dim: int = 16, num_users: int = 5) -> Path:
-    """User `u<n>` bought the items n and n + 1 a day before `moment`; titles are `Item <row>`."""
+def write_run(
+    run: Path,
+    moment: int,
+    num_items: int = 60,
+    dim: int = 16,
+    num_users: int = 5,
+    online: dict | None = None,
+) -> Path:
+    """User `u<n>` bought the items n and n + 1 a day before `moment`; titles are `Item <row>`.
+
+    With `online`, the stage of that name of the manifest, the run stores what requests are augmented with.
+    """
     run.mkdir(parents=True)
     draws = np.random.default_rng(7)
     vectors = draws.normal(size=(num_items, dim)).astype(np.float32)
@@ -41,17 +54,40 @@ def write_run(run: Path, moment: int, num_items: int = 60, dim: int = 16, num_us
     write_index(index, run / "index.faiss")
     _write_mean_tower(run / "user_tower.onnx", dim)
     config = Config()
+    stages = {"index": facts_of_index, "export": {"moment": moment}}
+    if online is not None:
+        write_online(run, load_policy(config.online.policy), shop_contexts(moment, num_items), num_items)
+        stages["online"] = online
     write_atomically(run / "config.toml", config.to_toml())
     manifest = Manifest(
         run_id=run.name,
         created="2026-01-01T00:00:00Z",
         finished="2026-01-01T01:00:00Z",
         config_digest=config.digest(),
-        stages={"index": facts_of_index, "export": {"moment": moment}},
+        stages=stages,
     )
     record_files(run, manifest, [path.name for path in run.iterdir()])
     write_manifest(run, manifest)
     return run
+
+
+def shop_contexts(moment: int, num_items: int) -> Contexts:
+    """Two rounds of users, each with three items in a row and the next one as the target."""
+    users = 2 * num_items
+    rows = (np.arange(users)[:, None] + np.arange(4)) % num_items
+    return Contexts(
+        user_ids=np.array([f"t{user}" for user in range(users)]),
+        moments=np.full(users, moment - DAY, np.int64),
+        history_offsets=3 * np.arange(users + 1, dtype=np.int64),
+        history_rows=rows[:, :3].reshape(-1).astype(np.int64),
+        history_events=np.zeros(3 * users, np.int64),
+        history_timestamps=np.tile(moment - DAY * np.arange(4, 1, -1), users).astype(np.int64),
+        target_offsets=np.arange(users + 1, dtype=np.int64),
+        target_rows=rows[:, 3].astype(np.int64),
+        target_weights=np.ones(users, np.float32),
+        weights=np.ones(users, np.float32),
+        parents=np.full(users, -1, np.int64),
+    )
 
 
 def _write_items(path: Path, num_items: int) -> None:

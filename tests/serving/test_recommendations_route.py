@@ -28,7 +28,7 @@ def test_known_user(service):
     assert answer["items"][0]["sources"] == ["popular"]
     assert answer["fallback"] is None
     assert answer["degraded"] == []
-    assert set(answer["timings_ms"]) == {"features", "recommend", "total"}
+    assert set(answer["timings_ms"]) == {"features", "augment", "recommend", "total"}
     assert answer["timings_ms"]["total"] >= answer["timings_ms"]["recommend"] > 0
     (query,) = release.backend.asked
     assert query.features.history.item_ids == ("i3", "i5")
