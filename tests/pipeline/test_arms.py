@@ -1,0 +1,116 @@
+"""Arms differ in augmentation alone; placebos keep the number of rows and steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from whole_run import Made
+
+from recsys.arms import Arm, Trials
+from recsys.augment.policy import Policy, policy_from_plain
+from recsys.config import AugmentConfig
+from recsys.contexts import Contexts
+from recsys.errors import LeakageError
+from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows
+
+
+@pytest.fixture(scope="module")
+def trials(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials.prepare(made.data, tmp_path_factory.mktemp("arms"), made.config, progress=False)
+
+
+def dropout(low: float, high: float) -> Policy:
+    op = {"op": "item_dropout", "rate_range": [low, high], "min_length": 2}
+    return policy_from_plain({"name": "dropping", "history": {"ops": [op]}})
+
+
+def test_an_arm_is_repeatable_and_seeds_differ(trials: Trials) -> None:
+    first, again, other = (trials.run(Arm("d", dropout(0.3, 0.6)), seed, epochs=2) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.lists, again.lists)
+    assert (first.lists != other.lists).any()
+    assert first.counts["history"]["accepted"] > 0
+    assert first.epochs == 2
+
+
+def test_a_policy_that_changes_nothing_is_off(trials: Trials) -> None:
+    idle = policy_from_plain(
+        {"name": "idle", "history": {"ops": [{"op": "item_dropout", "min_length": 400}]}}
+    )
+    off, same = trials.run(Arm.of("off"), 0, epochs=2), trials.run(Arm("idle", idle), 0, epochs=2)
+    assert same.counts["history"].get("accepted", 0) == 0
+    np.testing.assert_array_equal(off.lists, same.lists)
+
+
+def test_duplicates_under_mix_are_off(trials: Trials) -> None:
+    off = trials.run(Arm.of("off"), 0, epochs=2)
+    doubled = trials.run(Arm.of("off")._replace(name="double", placebo="duplicate"), 0, epochs=2)
+    np.testing.assert_array_equal(off.lists, doubled.lists)
+
+
+def test_shuffled_labels_hurt_more_than_off(trials: Trials) -> None:
+    fusion = AugmentConfig(mix_probability=1.0, clean_tail=0.0)
+    off = trials.run(Arm.of("off"), 0, epochs=3)
+    noise = trials.run(Arm("n", Arm.of("off").policy, fusion, "shuffled_labels"), 0, epochs=3)
+    assert noise.evaluation["ndcg@10"].mean < off.evaluation["ndcg@10"].mean
+
+
+def test_lists_leave_out_what_the_user_had(trials: Trials) -> None:
+    outcome = trials.run(Arm.of("off"), 0, when="report", epochs=1)
+    sheet = trials.sheet("report")
+    for case in range(len(sheet)):
+        had = sheet.histories.rows[sheet.histories.offsets[case] : sheet.histories.offsets[case + 1]]
+        assert not set(outcome.lists[case].tolist()) & set(had.tolist())
+    assert set(outcome.figures) >= {"ndcg@10", "recall@20"}
+
+
+def test_a_figure_after_each_epoch_may_stop_the_arm(trials: Trials) -> None:
+    told: list[int] = []
+
+    def enough(epoch: int, figure: float) -> bool:
+        told.append(epoch)
+        assert 0 <= figure <= 1
+        return epoch == 2
+
+    outcome = trials.run(Arm.of("off"), 0, epochs=3, on_epoch=enough)
+    assert (told, outcome.stopped, outcome.epochs, len(outcome.curve)) == ([1, 2], True, 2, 2)
+
+
+def test_a_share_of_the_users_trains_and_all_are_judged(trials: Trials) -> None:
+    whole, part = (trials.run(Arm.of("off"), 0, epochs=1, share=share) for share in (1.0, 0.3))
+    assert list(whole.users) == list(part.users)
+    assert (whole.lists != part.lists).any()
+
+
+@pytest.mark.parametrize("kind", PLACEBOS)
+def test_a_placebo_has_one_child_per_original(trials: Trials, kind: Placebo) -> None:
+    fit = trials.prepared.contexts
+    rows = placebo_rows(kind, fit, AugmentConfig(), seed=0)
+    originals = rows.contexts.take(np.arange(len(fit)))
+    children = rows.contexts.take(np.arange(len(fit), 2 * len(fit)))
+    assert len(children) == len(fit)
+    assert rows.fusion is not None
+    assert rows.fusion.num_children == len(fit)
+    np.testing.assert_array_equal(originals.history_rows, fit.history_rows)
+    np.testing.assert_array_equal(children.user_ids, fit.user_ids)
+    if kind == "shuffled_labels":
+        assert sorted(children.target_rows.tolist()) == sorted(fit.target_rows.tolist())
+        assert (children.target_rows != fit.target_rows).any()
+    if kind == "random_insert":
+        check_inserted(fit, children)
+
+
+def test_a_placebo_takes_training_rows_only(trials: Trials) -> None:
+    with pytest.raises(LeakageError):
+        placebo_rows("duplicate", trials.prepared.validation, AugmentConfig(), 0)
+
+
+def check_inserted(before: Contexts, after: Contexts) -> None:
+    added = len(after.history_rows) / len(before.history_rows) - 1
+    assert abs(added - INSERTED) < 0.1
+    for i in range(len(before)):
+        old = before.history_rows[before.history_offsets[i] : before.history_offsets[i + 1]].tolist()
+        rest = iter(after.history_rows[after.history_offsets[i] : after.history_offsets[i + 1]].tolist())
+        assert all(item in rest for item in old)
+        times = after.history_timestamps[after.history_offsets[i] : after.history_offsets[i + 1]]
+        assert (np.diff(times) >= 0).all()
+        assert (times < after.moments[i]).all()
