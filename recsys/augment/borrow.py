@@ -6,12 +6,13 @@ of each event, so that whoever asks to be forgotten is found in other users' row
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any, ClassVar
 
 from pydantic import Field
 
 from recsys.augment.example import HistoryExample
-from recsys.augment.history import HistoryOp
+from recsys.augment.history import HistoryOp, with_events
 from recsys.augment.op import Counts
 from recsys.randomness import Stream
 
@@ -48,15 +49,15 @@ class _Borrow(HistoryOp):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Merge the events by time; what the user did comes after what is borrowed at the same second."""
-        own = zip(example.timestamps, example.history, example.event_types, strict=True)
-        events = [(time, 1, item, kind) for time, item, kind in own]
-        events += [(time, 0, item, kind) for item, kind, time in zip(*values[:3], strict=True)]
-        events.sort(key=lambda event: event[:2])
-        return example._replace(
-            history=tuple([item for _, _, item, _ in events]),
-            event_types=tuple([kind for _, _, _, kind in events]),
-            timestamps=tuple([time for time, _, _, _ in events]),
-        )
+        history, events, times = map(list, example[1:4])
+        items, kinds, lent = values[:3]
+        own = example.timestamps
+        for i in sorted(range(len(lent)), key=lent.__getitem__)[::-1]:  # from the end: earlier places hold
+            at = bisect_left(own, lent[i])
+            history.insert(at, items[i])
+            events.insert(at, kinds[i])
+            times.insert(at, lent[i])
+        return with_events(example, tuple(history), tuple(events), tuple(times))
 
 
 class Borrow(_Borrow):

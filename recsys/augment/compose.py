@@ -63,8 +63,9 @@ class Composite(Op[E], Generic[E]):
         if self.p < 1.0 and not rng.fork(_CHANCE).chance(self.p):
             return None
         plans: list[tuple[int, Plan]] = []
+        fork = rng.fork
         for number, op, key in self._chosen(rng):
-            done = op.run(example, rng.fork(key))
+            done = op.run(example, fork(key))
             if done is not None:
                 example, plan = done
                 plans.append((number, plan))

@@ -7,7 +7,15 @@ from typing import Any
 from pydantic import Field
 
 from recsys.augment.example import HistoryExample, Item
-from recsys.augment.history import NEIGHBOURS, HistoryOp, count_of, part_of, with_neighbour
+from recsys.augment.history import (
+    NEIGHBOURS,
+    HistoryOp,
+    count_of,
+    part_of,
+    replaced,
+    with_events,
+    with_neighbour,
+)
 from recsys.augment.op import Rates
 from recsys.randomness import Stream
 
@@ -69,11 +77,12 @@ class BackwardExtension(HistoryOp):
         most = max(int(self.max_items * strength + 0.5), 1)
         at, confidence = example.history[0], 1.0
         items: list[Item] = []
+        earlier, least = example.earlier, self.min_confidence
         while len(items) < most:
             steps = [
                 (item, chance)
-                for item, chance in example.earlier.get(at, ())
-                if item not in taken and confidence * chance >= self.min_confidence
+                for item, chance in earlier.get(at, ())
+                if item not in taken and confidence * chance >= least
             ]
             if not steps:
                 break
@@ -87,11 +96,13 @@ class BackwardExtension(HistoryOp):
         """Put the items in front, dated before the oldest event and of its type."""
         items: tuple[Item, ...] = values[0]
         oldest = example.timestamps[0]
-        times = tuple(oldest - self.gap_seconds * back for back in range(len(items), 0, -1))
-        return example._replace(
-            history=items + example.history,
-            event_types=(example.event_types[0],) * len(items) + example.event_types,
-            timestamps=times + example.timestamps,
+        gap = self.gap_seconds
+        times = tuple([oldest - gap * back for back in range(len(items), 0, -1)])
+        return with_events(
+            example,
+            items + example.history,
+            (example.event_types[0],) * len(items) + example.event_types,
+            times + example.timestamps,
         )
 
 
@@ -112,23 +123,25 @@ class Counterfactual(HistoryOp):
 
         Where nothing is connected there is no evidence of what is causal, and the row is left alone.
         """
-        targets = set(example.targets)
-        reached = {item for target in targets for item in example.neighbours.get(target, ())}
-        causal = [
-            item in targets or item in reached or not targets.isdisjoint(example.neighbours.get(item, ()))
-            for item in example.history
-        ]
-        idle = [i for i, matters in enumerate(causal) if not matters]
-        if not idle or len(idle) == len(causal):
+        targets, near, history = set(example.targets), example.neighbours, example.history
+        reached = targets.union(*[near.get(target, ()) for target in targets])
+        if len(targets) == 1:  # the common case, at half the price
+            (target,) = targets
+            idle = [
+                i
+                for i, item in enumerate(history)
+                if item not in reached and target not in near.get(item, ())
+            ]
+        else:
+            free = targets.isdisjoint
+            idle = [i for i, item in enumerate(history) if item not in reached and free(near.get(item, ()))]
+        if not idle or len(idle) == len(history):
             return None
-        count = count_of(len(causal), self.rate_range, rng, strength, len(idle))
+        count = count_of(len(history), self.rate_range, rng, strength, len(idle))
         places = [idle[i] for i in rng.sample(len(idle), count)] if count else []
         drawn = with_neighbour(example, places, self.top, rng)
         return drawn if drawn[0] else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Replace the items; event types and timestamps stay."""
-        items = list(example.history)
-        for position, item in zip(*values, strict=True):
-            items[position] = item
-        return example._replace(history=tuple(items))
+        return replaced(example, *values)

@@ -141,8 +141,15 @@ class Reorder(HistoryOp):
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Put the run's events in the new order; the timestamps stay where they are, so that they ascend."""
         start, order = values
-        keep = [*range(start), *order, *range(start + len(order), len(example.history))]
-        return take(example, keep)._replace(timestamps=example.timestamps)
+        stop = start + len(order)
+        _, history, events, times, *_ = example
+        pick = itemgetter(*order)
+        return with_events(
+            example,
+            history[:start] + pick(history) + history[stop:],
+            events[:start] + pick(events) + events[stop:],
+            times,
+        )
 
 
 class ByNeighbour(HistoryOp):
@@ -180,10 +187,7 @@ class Substitute(ByNeighbour):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Replace the items; event types and timestamps stay."""
-        items = list(example.history)
-        for position, item in zip(*values, strict=True):
-            items[position] = item
-        return example._replace(history=tuple(items))
+        return replaced(example, *values)
 
 
 class Insert(ByNeighbour):
@@ -206,16 +210,14 @@ class Insert(ByNeighbour):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Insert each item before its anchor, with the anchor's event type and timestamp."""
-        before = dict(zip(*values, strict=True))
-        history: list[Item] = []
-        sources: list[int] = []
-        for position, item in enumerate(example.history):
-            if position in before:
-                history.append(before[position])
-                sources.append(position)
-            history.append(item)
-            sources.append(position)
-        return take(example, sources)._replace(history=tuple(history))
+        history, events, times = map(list, example[1:4])
+        positions, items = values
+        for i in range(len(positions) - 1, -1, -1):  # from the end, so that the positions still hold
+            at = positions[i]
+            history.insert(at, items[i])
+            events.insert(at, events[at])
+            times.insert(at, times[at])
+        return with_events(example, tuple(history), tuple(events), tuple(times))
 
 
 def count_of(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:
@@ -243,6 +245,15 @@ def part_of(example: HistoryExample, start: int, stop: int) -> HistoryExample:
     return with_events(example, history[start:stop], events[start:stop], times[start:stop])
 
 
+def replaced(example: HistoryExample, positions: tuple[int, ...], items: tuple[Item, ...]) -> HistoryExample:
+    """The example with other items at these positions; event types and timestamps stay."""
+    _, history, events, times, *_ = example
+    changed = list(history)
+    for position, item in zip(positions, items, strict=True):
+        changed[position] = item
+    return with_events(example, tuple(changed), events, times)
+
+
 def with_events(
     example: HistoryExample, history: tuple[Item, ...], events: tuple[Any, ...], times: tuple[int, ...]
 ) -> HistoryExample:
@@ -254,18 +265,19 @@ def with_neighbour(
     example: HistoryExample, positions: list[int], top: int, rng: Stream, by: By = "covisitation"
 ) -> tuple[tuple[int, ...], tuple[Item, ...]]:
     """Each position with a neighbour of its item that is neither in the history nor a target."""
-    taken = {*example.history, *example.targets}
+    history = example.history
+    taken = {*history, *example.targets}
     kept: list[int] = []
     items: list[Item] = []
     near = example.text_neighbours if by == "text" else example.neighbours
     for position in positions:
-        nearest = near.get(example.history[position], ())[:top]
+        nearest = near.get(history[position], ())[:top]
         if by == "both":
-            more = example.text_neighbours.get(example.history[position], ())[:top]
+            more = example.text_neighbours.get(history[position], ())[:top]
             nearest += tuple([item for item in more if item not in nearest])
         usable = [item for item in nearest if item not in taken]
         if usable:
-            item = rng.choice(usable)
+            item = usable[rng.below(len(usable))]
             taken.add(item)
             kept.append(position)
             items.append(item)

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from recsys.augment.example import HistoryExample
-from recsys.augment.history import HistoryOp, count_of
+from recsys.augment.history import HistoryOp, count_of, replaced
 from recsys.augment.op import Rates
 from recsys.contexts import MASKED
 from recsys.randomness import Stream
@@ -34,16 +34,15 @@ class Mask(HistoryOp):
 
     def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw the masked positions among those that are not masked yet."""
-        size = len(example.history)
-        known = [i for i, item in enumerate(example.history) if item != MASKED]
-        eligible = [i for i in known if i < size - self.keep_newest]
+        history = example.history
+        size = len(history)
+        known = [i for i, item in enumerate(history) if item != MASKED] if MASKED in history else range(size)
+        last = size - self.keep_newest
+        eligible = [i for i in known if i < last]
         most = min(len(eligible), len(known) - self.min_keep)
         count = count_of(size, self.rate_range, rng, strength, most)
-        return (tuple(eligible[i] for i in rng.sample(len(eligible), count)),) if count else None
+        return (tuple([eligible[i] for i in rng.sample(len(eligible), count)]),) if count else None
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Mask the positions; everything else stays."""
-        items = list(example.history)
-        for position in values[0]:
-            items[position] = MASKED
-        return example._replace(history=tuple(items))
+        return replaced(example, values[0], (MASKED,) * len(values[0]))
