@@ -154,7 +154,7 @@ def test_gates_and_drift_read_over_a_mask() -> None:
     stranger = row._replace(history=(30, MASKED, MASKED, 6))
     assert Related(min_share=0.6).judge([row], [stranger], evidence).reasons == ["unrelated_events"]
     children = masked_children()
-    _, after = history_samples(contexts, children)
+    _, after = history_samples(contexts, children, NUM_ITEMS)
     counts = np.bincount(np.concatenate([contexts.history_rows, contexts.target_rows]))
     known = children.history(0).rows[children.history(0).rows != MASKED]
     assert after.numbers["popularity"][0] == pytest.approx(np.log1p(counts[known]).mean())
