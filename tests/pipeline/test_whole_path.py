@@ -34,7 +34,7 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     verify_files(made.run.path, manifest)
     assert (made.out / "live").resolve() == made.run.path
     assert list(manifest.stages) == [
-        "data", "features", "encode", "select", "finetune", "ranker", "report", "final", "export",
+        "data", "features", "encode", "select", "finetune", "ranker", "online", "report", "final", "export",
     ]  # fmt: skip
     tuned = manifest.stages["finetune"]
     assert isinstance(tuned["kept"], bool)
