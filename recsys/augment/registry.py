@@ -11,11 +11,12 @@ from recsys.augment.backfill import AttributeBackfill, TermExpansion
 from recsys.augment.borrow import Borrow, CrossDomainBorrow, SocialBorrow
 from recsys.augment.compose import Compose, Composite, OneOf, SomeOf
 from recsys.augment.extend import BackwardExtension, Counterfactual, SubHistory
-from recsys.augment.generative import BackTranslation, LLMRewrite, MaskedLM, MaskedLMInsertion
+from recsys.augment.generative import MaskedLM, MaskedLMInsertion
 from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
 from recsys.augment.mask import Mask
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
 from recsys.augment.op import Op
+from recsys.augment.rewriting import BackTranslation, LLMRewrite
 from recsys.augment.text import ClauseShuffle, WordDropout, WordSwap
 from recsys.augment.words import MinedSynonym, Synonym, WordInsertion, WordnetSynonym
 from recsys.errors import ConfigError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -43,10 +44,10 @@ def opened(op: str, folder: Path, model_class: Any, tokenizer_class: Any) -> tup
         DependencyError: it cannot be read.
         ConfigError: it was read, but has no weights for what is asked of it (an encoder without a head).
     """
-    from transformers.utils import logging as remarks
+    from transformers.utils import logging as remarks  # slow to import
 
-    level = remarks.get_verbosity()  # type: ignore[no-untyped-call]
-    remarks.set_verbosity(remarks.CRITICAL)  # what it says of missing weights is said below
+    level = remarks.get_verbosity()
+    remarks.set_verbosity(logging.CRITICAL)  # what it says of missing weights is said below
     remarks.disable_progress_bar()  # type: ignore[no-untyped-call]  # it reports the loading of some tensors
     try:
         with warnings.catch_warnings():

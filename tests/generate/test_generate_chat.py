@@ -14,7 +14,7 @@ import pytest
 from chat_server import added, completion, items_of, obliging, serving, slowly
 
 from recsys.augment.asking import Answer, Request
-from recsys.augment.generative import LLMRewrite
+from recsys.augment.rewriting import LLMRewrite
 from recsys.errors import ConfigError
 from recsys.generate.calling import Caller
 from recsys.generate.chat import ChatRewriter

@@ -8,7 +8,8 @@ import pytest
 from tiny_models import CHINESE, ENGLISH, marian_folder, masked_folder
 
 from recsys.augment.asking import Answer, Request
-from recsys.augment.generative import BackTranslation, MaskedLM
+from recsys.augment.generative import MaskedLM
+from recsys.augment.rewriting import BackTranslation
 from recsys.augment.tokens import is_dictionary_word
 from recsys.errors import ArtifactError, ConfigError, DependencyError
 from recsys.generate import masked, translate
@@ -32,7 +33,7 @@ def fill(model: str, pieces: tuple[str, ...], *sizes: int, top_k: int = 20) -> R
 
 def translation(folders: dict[str, str], text: str, seed: int = 0, **settings: object) -> Request:
     op = BackTranslation.model_validate(
-        {"to": folders["there"], "back": folders["back"], "max_tokens": 24, **settings}
+        {"to": folders["there"], "back": folders["back"], "max_tokens": 14, **settings}
     )
     return Request(op.service, (text,), seed)
 

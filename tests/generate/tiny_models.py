@@ -17,36 +17,9 @@ from transformers import (
 )
 
 ENGLISH = [
-    *(
-        "soft",
-        "warm",
-        "large",
-        "cotton",
-        "shirt",
-        "for",
-        "men",
-        "with",
-        "long",
-        "sleeves",
-        "and",
-        "nice",
-        "lovely",
-    ),
-    *(
-        "cosy",
-        "gentle",
-        "plain",
-        "sturdy",
-        "light",
-        "ceramic",
-        "mug",
-        "kitchen",
-        "plate",
-        "dinner",
-        "set",
-        "red",
-    ),
-    *("blue", "without", "parabens", "free", "gift", "bottle", "travel", "daily", "classic"),
+    *("soft", "warm", "large", "cotton", "shirt", "for", "men", "with", "long", "sleeves", "and", "nice"),
+    *("lovely", "cosy", "gentle", "plain", "sturdy", "light", "ceramic", "mug", "kitchen", "plate", "dinner"),
+    *("set", "red", "blue", "without", "parabens", "free", "gift", "bottle", "travel", "daily", "classic"),
 ]
 CHINESE = "红色纯棉短袖上衣舒适柔软优质耐用家用厨房陶瓷杯子夏季宽松男士运动休闲日常穿着不含酒精时尚简约"
 SENTENCES = [" ".join(ENGLISH[i : i + 7]) for i in range(0, 40, 2)] * 5
