@@ -142,7 +142,13 @@ class Stream:
     def shuffled(self, options: Sequence[T]) -> list[T]:
         """A new list in random order (Fisher-Yates)."""
         out = list(options)
+        at = self._state
         for last in range(len(out) - 1, 0, -1):
-            other = self.below(last + 1)
+            # `below`, written out.
+            at = (at + 0x9E3779B97F4A7C15) & _MASK
+            state = ((at ^ (at >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+            state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+            other = ((state ^ (state >> 31)) * (last + 1)) >> 64
             out[last], out[other] = out[other], out[last]
+        self._state = at
         return out

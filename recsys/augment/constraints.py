@@ -22,6 +22,7 @@ from recsys.augment.wordbook import (
     ALONE,
     CLAUSE_END,
     CLAUSE_ENDS,
+    CORES,
     EDGES,
     ENGLISH,
     FIRST,
@@ -31,9 +32,7 @@ from recsys.augment.wordbook import (
     OTHER,
     PHRASE,
     WITH_NEXT,
-    CoreBook,
     WordBook,
-    core_of,
     plain_book,
 )
 from recsys.contexts import MASKED
@@ -73,7 +72,6 @@ class Protection:
             self._by_two.setdefault(words[:2], []).append(words)
         self._book = WordBook(self._cut) if self._cut else plain_book()
         self._own: dict[str, tuple[str, ...]] = {}
-        self._cores = CoreBook()
 
     @functools.cached_property
     def brands(self) -> Mapping[str, tuple[str, ...]]:
@@ -144,7 +142,7 @@ class Protection:
 
     def _wide_spans(self, words: tuple[str, ...], codes: bytes) -> Spans:
         """Spans that may be of several words: those that a word's kind makes, and phrases."""
-        spans, last, cores = [], len(words), self._cores
+        spans, last, cores = [], len(words), CORES
         for match in _WIDE.finditer(codes):
             i = match.start()
             code = codes[i]
@@ -199,7 +197,7 @@ def _normalised(phrases: Iterable[str]) -> tuple[str, ...]:
 
 
 def _cores(words: Iterable[str]) -> tuple[str, ...]:
-    return tuple([core_of(word) for word in words])
+    return tuple(map(CORES.__getitem__, words))
 
 
 def _clause_end(codes: bytes, start: int, limit: int) -> int:

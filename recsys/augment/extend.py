@@ -127,11 +127,8 @@ class Counterfactual(HistoryOp):
         reached = targets.union(*[near.get(target, ()) for target in targets])
         if len(targets) == 1:  # the common case, at half the price
             (target,) = targets
-            idle = [
-                i
-                for i, item in enumerate(history)
-                if item not in reached and target not in near.get(item, ())
-            ]
+            cold = [i for i, item in enumerate(history) if item not in reached]
+            idle = [i for i in cold if target not in near.get(history[i], ())]
         else:
             free = targets.isdisjoint
             idle = [i for i, item in enumerate(history) if item not in reached and free(near.get(item, ()))]

@@ -148,6 +148,7 @@ def neighbour_keys(letter: str) -> tuple[str, ...]:
     return tuple(key for distance, key in distances if 0 < distance <= _REACH**2)
 
 
+@functools.lru_cache(maxsize=100_000)
 def _of_letters(word: str, min_letters: int) -> bool:
     core = word.rstrip(EDGES)
     return len(core) >= min_letters and core.isascii() and core.isalpha()

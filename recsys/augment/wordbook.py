@@ -62,6 +62,10 @@ class CoreBook(dict[str, str]):
         return core
 
 
+CORES = CoreBook()
+"""Shared by all who compare words."""
+
+
 @functools.cache
 def plain_book() -> WordBook:
     """The book without phrases, for all who protect the built-in kinds alone."""

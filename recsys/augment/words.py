@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from recsys.augment.example import TextExample
 from recsys.augment.op import Counts, Rates
 from recsys.augment.text import TextOp, rebuilt, tokens_of
 from recsys.augment.tokens import ADDED, PROTECTED, flat
+from recsys.augment.wordbook import CORES
 from recsys.randomness import Stream
 
 
@@ -67,11 +69,10 @@ class _SwapSynonyms(ReplaceWords):
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw which of the words with synonyms are replaced, and by which."""
         tokens = tokens_of(example)
-        found = []
-        for i in tokens.editable:
-            core = tokens.words[i].strip(EDGES)
-            if core and (others := self.synonyms(example, core.lower())):
-                found.append((i, core, others))
+        found, words_of = [], tokens.words
+        for i in tokens.editable:  # a word that may change has more to it than signs
+            if others := self.synonyms(example, CORES[words_of[i]]):
+                found.append((i, words_of[i].strip(EDGES), others))
         if not found:
             return None
         count = max(int(rng.uniform(*self.rate_range) * strength * len(tokens.words) + 0.5), 1)
@@ -162,13 +163,13 @@ class WordInsertion(InsertWords):
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw gaps outside of protected spans, and a word for each."""
         tokens = tokens_of(example)
-        cores = [tokens.words[i].strip(EDGES).lower() for i in tokens.editable]
-        pool = [word for core in cores for word in example.synonyms.get(core, ())]
+        near, words_of = example.synonyms, tokens.words
+        pool = [word for i in tokens.editable for word in near.get(CORES[words_of[i]], ())]
         language = "zh" if tokens.language == "zh" else "en"
         own = example.fields.get("category", "").replace(",", " ").split()
         pool += [word for word in (*own, *self.words) if ("zh" if is_chinese(word) else "en") == language]
         pool = [word for word in pool if word.isalpha()]
-        gaps = [i for i in range(1, len(tokens.words) + 1) if gap_is_open(tokens.states, i)]
+        gaps = open_gaps(tokens.states)
         low, high = self.count_range
         count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(gaps))
         if count < 1 or not pool:
@@ -191,6 +192,12 @@ def like(text: str, model: str) -> str:
     if model.isupper() and (len(model) > 1 or len(text) == 1):
         return text.upper()
     return text.capitalize() if model[:1].isupper() else text
+
+
+def open_gaps(states: bytes) -> list[int]:
+    """Every gap in which a word may go, as `gap_is_open` says, ascending."""
+    pairs = itertools.pairwise(states + bytes([PROTECTED]))
+    return [i for i, (left, right) in enumerate(pairs, 1) if left != PROTECTED or right != PROTECTED]
 
 
 def gap_is_open(states: bytes, gap: int) -> bool:
