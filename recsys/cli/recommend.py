@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pyarrow as pa
@@ -11,6 +12,9 @@ import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing
 from recsys.errors import InputError
+
+if TYPE_CHECKING:
+    from recsys.loading import Switch
 
 MOST = 1000
 """Largest list per user."""
@@ -36,6 +40,13 @@ MOST = 1000
     default=None,
     help="The moment, UTC, that recency is counted from; default: where the run's data ends.",
 )
+@click.option(
+    "--augment",
+    type=click.Choice(["run", "on", "off"]),
+    default="run",
+    show_default=True,
+    help="Views of short histories: as the run has decided, always, or never.",
+)
 @click.option("--threads", type=click.IntRange(1), default=None, help="Threads; default: all cores.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
 def command(
@@ -44,6 +55,7 @@ def command(
     k: int,
     exclude_seen: bool,
     at: click.DateTime | None,
+    augment: Switch,
     threads: int | None,
     out: Path,
 ) -> None:
@@ -59,7 +71,7 @@ def command(
     if not out.parent.is_dir():
         raise InputError("there is no such folder to write into", file=str(out.parent), hint="Make it first")
     started = time.perf_counter()
-    loaded = load_run(run_path, threads)
+    loaded = load_run(run_path, threads, augment=augment)
     moment = loaded.moment
     if isinstance(at, datetime):
         moment = int(at.replace(tzinfo=UTC).timestamp())
