@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from recsys.augment import lexicon
 from recsys.augment.example import NOTHING, HistoryExample, TextExample
-from recsys.augment.tokens import ADDED, EDITABLE, PROTECTED, Tokens, cut, flat, language_of
+from recsys.augment.tokens import EDITABLE, PROTECTED, Tokens, cut, flat, language_of
 from recsys.augment.wordbook import (
     ALONE,
     CLAUSE_END,
@@ -50,6 +50,7 @@ _WIDE = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > ALO
 """Codes whose span may be of several words."""
 _NOT_OTHER = bytes(code for code in _CODES if not code & OTHER)
 _NOT_ENGLISH = bytes(code for code in _CODES if not code & ENGLISH)
+_IS_PROTECTED = bytes(state == PROTECTED for state in _CODES)
 _MOST_BRANDS = 100_000
 Spans = list[tuple[int, int]]
 """Words from start to before stop."""
@@ -275,14 +276,8 @@ def _share_gone(before: tuple[str, ...], after: tuple[str, ...]) -> float:
 
 
 def _same_protected(before: Tokens, after: Tokens) -> bool:
-    if ADDED in after.states or ADDED in before.states:
-        first, second = list(_protected(before)), list(_protected(after))
-        return Counter(first) == Counter(second) or _bare(first) == _bare(second)
-    # Without additions the states are their own selectors, which is several times faster.
-    first, second = list(compress(before.words, before.states)), list(compress(after.words, after.states))
-    if first == second or sorted(first) == sorted(second):
-        return True
-    return _bare(first) == _bare(second)
+    first, second = _protected(before), _protected(after)
+    return first == second or sorted(first) == sorted(second) or _bare(first) == _bare(second)
 
 
 def _bare(words: Iterable[str]) -> Counter[str]:
@@ -290,5 +285,5 @@ def _bare(words: Iterable[str]) -> Counter[str]:
     return Counter(core for core in _cores(words) if not _WORDLESS.fullmatch(core))
 
 
-def _protected(tokens: Tokens) -> Iterator[str]:
-    return (word for word, state in zip(tokens.words, tokens.states, strict=True) if state == PROTECTED)
+def _protected(tokens: Tokens) -> list[str]:
+    return list(compress(tokens.words, tokens.states.translate(_IS_PROTECTED)))

@@ -16,13 +16,29 @@ from recsys.augment.constraints import EDGES
 from recsys.augment.example import TextExample
 from recsys.augment.op import Counts
 from recsys.augment.text import tokens_of
+from recsys.augment.tokens import Tokens
 from recsys.augment.words import ReplaceWords, like
 from recsys.randomness import Stream
 
 _ROWS = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))
 """The letters of a QWERTY keyboard and how far each row is moved to the right, in keys."""
+_MOST_WORDS = 200_000
 _REACH = 1.3
 """Two keys are neighbours when their centres are at most this many keys apart."""
+
+
+class _LetterCounts(dict[str, int]):
+    """Letters of a word that is made of ASCII letters alone, signs behind it aside; 0 for any other word."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= _MOST_WORDS:
+            self.clear()
+        core = word.rstrip(EDGES)
+        count = self[word] = len(core) if core.isascii() and core.isalpha() else 0
+        return count
+
+
+_LETTERS = _LetterCounts()
 
 
 class _MistypeWords(ReplaceWords):
@@ -34,7 +50,7 @@ class _MistypeWords(ReplaceWords):
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw the words and how each is mistyped."""
         tokens = tokens_of(example)
-        found = [i for i in tokens.editable if self.mistypable(tokens.words[i])]
+        found = self.places(tokens)
         low, high = self.count_range
         count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(found))
         if count < 1:
@@ -44,8 +60,8 @@ class _MistypeWords(ReplaceWords):
         changed = [(i, word) for i, word in pairs if word != tokens.words[i]]
         return tuple(zip(*changed, strict=True)) if changed else None
 
-    def mistypable(self, word: str) -> bool:
-        """Whether an error can be made in a word."""
+    def places(self, tokens: Tokens) -> list[int]:
+        """Positions of the words in which an error can be made."""
         raise NotImplementedError
 
     def mistype(self, word: str, rng: Stream) -> str:
@@ -62,9 +78,10 @@ class Typo(_MistypeWords):
     min_letters: int = Field(5, ge=3)
     """Shorter words stay: a typo there makes another word."""
 
-    def mistypable(self, word: str) -> bool:
-        """A long enough word of letters."""
-        return _of_letters(word, self.min_letters)
+    def places(self, tokens: Tokens) -> list[int]:
+        """Long enough words of letters."""
+        words, least = tokens.words, self.min_letters
+        return [i for i in tokens.editable if _LETTERS[words[i]] >= least]
 
     def mistype(self, word: str, rng: Stream) -> str:
         """One of the four errors."""
@@ -82,9 +99,10 @@ class KeyboardNoise(_MistypeWords):
     slip: float = Field(0.3, ge=0, le=1)
     """Chance that both keys are hit, instead of the wrong one alone."""
 
-    def mistypable(self, word: str) -> bool:
-        """A long enough word of letters."""
-        return _of_letters(word, self.min_letters)
+    def places(self, tokens: Tokens) -> list[int]:
+        """Long enough words of letters."""
+        words, least = tokens.words, self.min_letters
+        return [i for i in tokens.editable if _LETTERS[words[i]] >= least]
 
     def mistype(self, word: str, rng: Stream) -> str:
         """The word with one wrong key after its first letter."""
@@ -113,9 +131,10 @@ class ChineseNoise(_MistypeWords):
                 others[char] = others.get(char, "") + rest
         return others
 
-    def mistypable(self, word: str) -> bool:
-        """A word with a character in the tables."""
-        return any(char in self._others for char in word)
+    def places(self, tokens: Tokens) -> list[int]:
+        """Words with a character in the tables."""
+        others, words = self._others.keys(), tokens.words
+        return [i for i in tokens.editable if not others.isdisjoint(words[i])]
 
     def mistype(self, word: str, rng: Stream) -> str:
         """The word with one character exchanged."""
@@ -146,9 +165,3 @@ def neighbour_keys(letter: str) -> tuple[str, ...]:
     at = places[letter]
     distances = sorted(((x - at[0]) ** 2 + (y - at[1]) ** 2, key) for key, (x, y) in places.items())
     return tuple(key for distance, key in distances if 0 < distance <= _REACH**2)
-
-
-@functools.lru_cache(maxsize=100_000)
-def _of_letters(word: str, min_letters: int) -> bool:
-    core = word.rstrip(EDGES)
-    return len(core) >= min_letters and core.isascii() and core.isalpha()
