@@ -13,6 +13,7 @@ command = LazyGroup(
         "replay": ("explain", "replay", "Make an augmented row again, and compare."),
         "report": ("report", "report", "One HTML page of what an expansion did."),
         "run": ("run", "run", "Expand a dataset's item texts and users' histories."),
+        "search": ("search", "search", "Find the augmentation a dataset gains from, if any."),
     },
     name="augment",
     help="Augmentation ops: list, run, explain, replay.",

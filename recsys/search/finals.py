@@ -1,0 +1,177 @@
+"""The dear part: finalists over several seeds, and one paired test against off on the newest slice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.arms import Arm, When
+from recsys.artifacts import replacing
+from recsys.errors import ArtifactError
+from recsys.evaluate.bootstrap import intervals
+from recsys.evaluate.permutation import sign_flip_p
+from recsys.search.bench import Bench, Score
+from recsys.search.explore import METRIC
+from recsys.search.ledger import Ledger
+from recsys.search.space import OFF, fingerprint
+
+RESAMPLES = 5000
+ALSO = ("recall@20",)
+"""Metrics that are compared beside the one that decides, where they were measured."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm minus off on one metric: users' differences averaged over seeds first."""
+
+    metric: str
+    arm: float
+    """Mean of the arm."""
+    off: float
+    difference: float
+    low: float
+    high: float
+    """95 % interval of the difference, by users (paired bootstrap)."""
+    p: float
+    """Sign-flip permutation, two-sided."""
+    users: int
+    seeds: tuple[int, ...]
+
+    @property
+    def relative(self) -> float:
+        """The difference as a share of off's mean."""
+        return self.difference / self.off if self.off else 0.0
+
+    @property
+    def gains(self) -> bool:
+        """Whether the whole interval lies above zero."""
+        return self.low > 0
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "relative": self.relative, "seeds": list(self.seeds)}
+
+
+class Finals:
+    """Whole trainings, each kept in a file, so that a killed search does none of them twice.
+
+    Args:
+        folder: Where figures are kept.
+        bench: The dataset.
+        ledger: What may be spent.
+    """
+
+    def __init__(self, folder: Path, bench: Bench, ledger: Ledger) -> None:
+        self._folder, self._bench, self._ledger = folder, bench, ledger
+
+    def seconds_per_run(self) -> float | None:
+        """Mean seconds of the whole trainings so far, None before the first."""
+        known = [float(_load(path)["seconds"]) for path in sorted(self._folder.glob("*.npz"))]
+        return float(np.mean(known)) if known else None
+
+    def contest(
+        self, arms: Sequence[Arm], seeds: Sequence[int], when: When, left: Callable[[int], float]
+    ) -> list[int]:
+        """Train all arms seed by seed, as long as the budget allows a whole round; gives the finished seeds.
+
+        Args:
+            arms: Off among them.
+            seeds: At most these.
+            when: The slice that judges.
+            left: Seconds to keep for later, by the number of seeds that would then be finished.
+        """
+        finished: list[int] = []
+        for seed in seeds:
+            missing = sum(not self._path(arm, seed, when).is_file() for arm in arms)
+            price = missing * (self.seconds_per_run() or 0.0)
+            if missing and self._ledger.left <= price + left(len(finished) + 1):
+                break
+            for arm in arms:
+                self.score(arm, seed, when)
+            finished.append(seed)
+        return finished
+
+    def score(self, arm: Arm, seed: int, when: When) -> Score:
+        """One whole training, from its file where it was done before."""
+        path = self._path(arm, seed, when)
+        if not path.is_file():
+            done = self._bench.run(arm, seed, when=when)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
+                arrays: dict[str, NDArray[Any]] = {f"figure:{name}": v for name, v in done.figures.items()}
+                users = np.asarray(done.users, dtype=np.str_)
+                np.savez(temporary, users=users, seconds=done.seconds, epochs=done.epochs, **arrays)  # type: ignore[arg-type]
+            self._ledger.note(now=True)
+        kept = _load(path)
+        figures = {name.removeprefix("figure:"): kept[name] for name in kept if name.startswith("figure:")}
+        return Score(kept["users"], figures, float(kept["seconds"]), int(kept["epochs"]))
+
+    def difference(
+        self, arm: Arm, off: Arm, seeds: Sequence[int], when: When, metric: str = METRIC
+    ) -> Difference:
+        """An arm against off over finished seeds."""
+        pairs = [(self.score(arm, seed, when), self.score(off, seed, when)) for seed in seeds]
+        return paired(metric, pairs, tuple(seeds))
+
+    def compared(self, arm: Arm, off: Arm, seeds: Sequence[int], when: When) -> list[Difference]:
+        """The deciding metric, then the others that were measured."""
+        measured = self.score(off, seeds[0], when).figures
+        return [
+            self.difference(arm, off, seeds, when, metric) for metric in (METRIC, *ALSO) if metric in measured
+        ]
+
+    def looked(self, when: When) -> bool:
+        """Whether a slice was looked at."""
+        return any(self._folder.glob(f"{when}-*.npz"))
+
+    def _path(self, arm: Arm, seed: int, when: When) -> Path:
+        return self._folder / f"{when}-{fingerprint(arm)}-{seed}.npz"
+
+
+def paired(metric: str, pairs: Sequence[tuple[Score, Score]], seeds: tuple[int, ...]) -> Difference:
+    """Differences of the same users, averaged over seeds, with interval and p-value.
+
+    Raises:
+        ValueError: the two sides were not judged on the same users.
+    """
+    users = pairs[0][0].users
+    if not all(np.array_equal(users, score.users) for pair in pairs for score in pair):
+        raise ValueError("the arms were not judged on the same users")
+    own, other = (np.mean([pair[side].figures[metric] for pair in pairs], axis=0) for side in (0, 1))
+    differences = np.asarray(own - other, np.float64)
+    _, owners = np.unique(users, return_inverse=True)
+    cases = np.arange(len(users))
+    if not len(users):
+        return Difference(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0, seeds)
+    low, high = intervals([(cases, differences[:, None])], owners, RESAMPLES)[0][:, 0].tolist()
+    return Difference(
+        metric,
+        float(own.mean()),
+        float(other.mean()),
+        float(differences.mean()),
+        low,
+        high,
+        sign_flip_p(differences, owners),
+        int(owners.max()) + 1,
+        seeds,
+    )
+
+
+def is_off(arm: Arm) -> bool:
+    """Whether an arm changes nothing."""
+    return fingerprint(arm) == OFF
+
+
+def _load(path: Path) -> Mapping[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtifactError(
+            f"{path}: cannot be read ({error}); delete it, and it is measured again"
+        ) from error

@@ -1,0 +1,204 @@
+"""The search against worlds whose right answer is known, with kills and a budget that runs out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from fake_bench import Clock, FakeBench, Killed, dropout_gains, nothing_gains, only_on_validation
+
+from recsys.arms import Arm, When
+from recsys.augment.policy import load_policy
+from recsys.config import load_config
+from recsys.errors import ConfigError
+from recsys.search.search import Order, search_policy
+from recsys.search.space import OFF, fingerprint
+from recsys.search.verdict import Result, summary
+
+IDENTITY = {"data": "one", "seed": "0"}
+
+
+def searched(bench: FakeBench, out: Path, minutes: float = 30.0, trials: int | None = 14) -> Result:
+    return search_policy(lambda: bench, out, Order(minutes, trials), IDENTITY, bench.clock)
+
+
+def record(out: Path) -> dict[str, object]:
+    plain: dict[str, object] = json.loads((out / "search.json").read_text(encoding="utf-8"))
+    return plain
+
+
+def test_the_arm_that_helps_is_found_and_confirmed(tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    result = searched(bench, tmp_path)
+    assert result.verdict.outcome == "gain"
+    assert "item_dropout" in [op.name for op in result.verdict.policy.history.ops.ops]
+    first = result.verdict.report[0]
+    assert 0 < first["low"] < first["difference"] < first["high"]
+    assert first["p"] < 0.05
+    assert len(first["seeds"]) == 3
+    best = load_policy(tmp_path / "best.toml")
+    assert best.policy_id == result.verdict.policy.policy_id
+    config = load_config(tmp_path / "augment.toml")
+    assert config.augment.enabled
+    assert load_policy(config.augment.policy).policy_id == best.policy_id
+    assert config.augment.fusion == result.verdict.fusion.fusion
+    said = "\n".join(summary(tmp_path, result))
+    assert "verdict: augment." in said
+    assert "--config" in said
+
+
+def test_off_is_trial_0_and_presets_come_next(tmp_path: Path) -> None:
+    result = searched(FakeBench(dropout_gains, Clock()), tmp_path, trials=4)
+    assert result.trials[0].arm.name == OFF
+    assert result.trials[0].state == "complete"
+    starts = [trial.parameters["history.from"] for trial in result.trials]
+    assert starts == [OFF, "light", "standard", "strong"]
+    assert not result.trials[1].arm.policy.representation.ops
+
+
+def test_where_nothing_helps_off_is_best(tmp_path: Path) -> None:
+    result = searched(FakeBench(nothing_gains, Clock()), tmp_path)
+    assert result.verdict.outcome == "off"
+    assert not load_policy(tmp_path / "best.toml").history.ops.ops
+    assert not load_config(tmp_path / "augment.toml").augment.enabled
+    assert "off is best" in "\n".join(summary(tmp_path, result))
+
+
+def test_a_gain_that_the_newest_slice_does_not_show_is_none(tmp_path: Path) -> None:
+    bench = FakeBench(only_on_validation, Clock())
+    result = searched(bench, tmp_path)
+    assert result.verdict.outcome == "off"
+    assert result.verdict.finalists[0]["differences"][0]["low"] > 0, "validation was sure of it"
+    assert result.verdict.report[0]["low"] <= 0
+    assert "includes zero" in result.verdict.reason or "harms" in result.verdict.reason
+
+
+def test_where_no_finalist_beats_off_the_newest_slice_is_not_looked_at(tmp_path: Path) -> None:
+    def harms(arm: Arm, when: When) -> float:
+        return 0.0 if fingerprint(arm) == OFF else -0.05
+
+    bench = FakeBench(harms, Clock())
+    result = searched(bench, tmp_path)
+    assert result.verdict.outcome == "off"
+    assert {when for _, _, when, _ in bench.runs} == {"validation"}
+    assert "not looked at" in result.verdict.reason
+
+
+def test_arms_of_the_newest_slice_are_the_winner_and_off_with_the_same_seeds(tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    result = searched(bench, tmp_path)
+    report = [(mark, seed) for mark, seed, when, _ in bench.runs if when == "report"]
+    marks = {mark for mark, _ in report}
+    assert len(marks) == 2
+    assert OFF in marks
+    assert sorted(report) == sorted((mark, seed) for mark in marks for seed in (0, 1, 2))
+    assert all(epochs == 12 for _, _, when, epochs in bench.runs if when == "report")
+    assert result.final
+
+
+def test_policies_that_change_nothing_or_are_refused_are_never_trained(tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    paths = []
+    for kind, op in (("text", "word_dropout"), ("history", "crop")):
+        paths.append(tmp_path / f"{op}.toml")
+        paths[-1].write_text(f'name = "{op}"\n[[{kind}.ops]]\nop = "{op}"\n', encoding="utf-8")
+    order = Order(30.0, 8, policies=(OFF, *map(str, paths), str(paths[0])))
+    result = search_policy(lambda: bench, tmp_path / "out", order, IDENTITY, bench.clock)
+    dropped = [trial for trial in result.trials if trial.state == "dropped"]
+    assert [trial.reason for trial in result.trials[1:3]] == [
+        "gates refuse 90 of its rows, most for garbled",
+        "changes nothing",
+    ]
+    trained = {mark for mark, *_ in bench.runs}
+    assert not {trial.fingerprint for trial in dropped if "the same" not in trial.reason} & trained
+    cheap = [mark for mark, _, when, epochs in bench.runs if when == "validation" and epochs <= 4]
+    assert len(cheap) == len(set(cheap)), "no policy is tried twice"
+
+
+def test_what_falls_behind_is_stopped_early(tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    result = searched(bench, tmp_path, trials=20)
+    pruned = [trial for trial in result.trials if trial.state == "pruned"]
+    assert pruned
+    assert all(trial.reason == "behind the median" and len(trial.curve) < 4 for trial in pruned)
+    best = max(trial.score for trial in result.trials if trial.score is not None)
+    assert best > 0.1, "and what leads is not"
+
+
+@pytest.mark.parametrize("kill_at", [0, 3, 10, 18, 24])
+def test_a_killed_search_goes_on_to_the_same_kind_of_verdict(kill_at: int, tmp_path: Path) -> None:
+    clock = Clock()
+    killed = FakeBench(dropout_gains, clock, kill_at=kill_at)
+    with pytest.raises(Killed):
+        searched(killed, tmp_path)
+    spent = json.loads((tmp_path / "spent.json").read_text(encoding="utf-8"))["seconds"]
+    second = FakeBench(dropout_gains, clock)
+    result = searched(second, tmp_path)
+    assert result.verdict.outcome == "gain"
+    assert result.seconds >= spent
+    whole = [run for run in (*killed.runs, *second.runs) if run[3] == 12]
+    assert len(whole) == len(set(whole)), "a whole training is not done twice"
+    assert second.told["facts"] == 0, "the choices of a study stay as they were"
+    assert [trial.number for trial in result.trials] == list(range(14)), "the one that was running is there"
+
+
+def test_a_search_that_is_over_does_not_look_again(tmp_path: Path) -> None:
+    first = searched(FakeBench(dropout_gains, Clock()), tmp_path)
+    before = record(tmp_path)
+
+    def must_not() -> FakeBench:
+        raise AssertionError("the data were opened again")
+
+    again = search_policy(must_not, tmp_path, Order(90.0), IDENTITY)
+    assert again.verdict.outcome == "gain"
+    assert again.verdict.policy.policy_id == first.verdict.policy.policy_id
+    assert record(tmp_path) == before
+    assert [*summary(tmp_path, again)] == [*summary(tmp_path, first)]
+
+
+def test_minutes_that_run_out_give_no_verdict_and_more_minutes_one(tmp_path: Path) -> None:
+    clock = Clock()
+    result = searched(FakeBench(dropout_gains, clock), tmp_path, minutes=0.2)
+    assert result.verdict.outcome == "undecided"
+    assert not load_policy(tmp_path / "best.toml").history.ops.ops
+    assert "more --minutes" in "\n".join(summary(tmp_path, result))
+    more = searched(FakeBench(dropout_gains, clock), tmp_path, minutes=30)
+    assert more.verdict.outcome == "gain"
+
+
+@pytest.mark.parametrize("minutes", [1.0, 3.0, 6.0])
+def test_the_budget_holds(minutes: float, tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    result = searched(bench, tmp_path, minutes=minutes, trials=None)
+    assert bench.clock.now <= minutes * 60 + bench.price, "one training more at most"
+    assert result.seconds == pytest.approx(bench.clock.now)
+    if minutes >= 6:
+        assert result.verdict.outcome == "gain"
+        assert bench.clock.now > 0.5 * minutes * 60, "and it is used"
+
+
+def test_another_search_in_the_folder_is_refused(tmp_path: Path) -> None:
+    bench = FakeBench(dropout_gains, Clock())
+    searched(bench, tmp_path, trials=2)
+    with pytest.raises(ConfigError, match="another data"):
+        search_policy(lambda: bench, tmp_path, Order(30.0), {"data": "two", "seed": "0"}, bench.clock)
+
+
+def test_everything_is_on_record(tmp_path: Path) -> None:
+    result = searched(FakeBench(dropout_gains, Clock()), tmp_path)
+    kept = record(tmp_path)
+    assert kept["verdict"] == "gain"
+    assert kept["ops_left_out"] == {"chinese_noise": "changes 0 of 100 rows"}
+    trials = kept["trials"]
+    assert isinstance(trials, list)
+    assert [trial["number"] for trial in trials] == list(range(len(result.trials)))
+    for trial in trials:
+        assert trial["state"] in ("complete", "pruned", "dropped")
+        assert (trial["ndcg@10"] is None) == (trial["state"] != "complete")
+        assert trial["state"] == "complete" or trial["reason"]
+        assert trial["seconds"] >= 0
+        assert trial["parameters"]
+        assert "op" in str(trial["policy"]) or trial["policy"].keys() == {"name"}
+    assert tomllib.loads((tmp_path / "best.toml").read_text(encoding="utf-8"))["name"] == "found"
