@@ -103,7 +103,7 @@ class OnlineConfig(Section):
     """Share of the user's vector that all views have together."""
     budget_ms: float = Field(5.0, ge=0)
     """Milliseconds for the views of one request; when they are spent, the history is taken as it is."""
-    measured_users: int = Field(4000, ge=1)
+    measured_users: int = Field(2000, ge=1)
     """Validation users that `auto` looks at, drawn at random when there are more."""
 
 
