@@ -105,7 +105,9 @@ class MaskedLM(_MaskedOp, ReplaceWords):
         tokens = tokens_of(example)
         chinese = tokens.language == "zh"
         cores = [word.strip(EDGES) for word in tokens.words]
-        open_ = [i for i in tokens.editable if _may_leave(cores[i], chinese)]
+        # A title without a known brand mostly begins with it.
+        first = 0 if chinese or example.fields.get("brand") else 1
+        open_ = [i for i in tokens.editable if i >= first and _may_leave(cores[i], chinese)]
         if not open_:
             return None
         count = max(int(rng.uniform(*self.rate_range) * strength * len(tokens.words) + 0.5), 1)
@@ -157,7 +159,7 @@ class MaskedLMInsertion(_MaskedOp, InsertWords):
             if word := self.drawn(proposed, said, rng, chinese):
                 said.add(word.lower())
                 places.append(gap)
-                put.append(word)
+                put.append(word.upper() if example.text.isupper() else word)
         return (tuple(places), tuple(put)) if places else None
 
 

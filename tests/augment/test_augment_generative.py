@@ -207,8 +207,24 @@ class TestMaskedLM:
             rest = " ".join(" ".join(pieces).split())
             assert all(word in rest for word in ("Acme", "large", "without parabens", "12 oz bottle", "with"))
 
+    def test_a_first_word_that_may_be_a_brand_stays(self) -> None:
+        op = MaskedLM(model="m", rate_range=(1.0, 1.0))
+        for brand, first in (("", False), ("Acme", True)):
+            plan = op.plan(
+                example_of("Plain soft cotton things", **({"brand": brand} if brand else {})), stream(0, "x")
+            )
+            assert plan is not None
+            assert (0 in plan.values[0]) == first
+
+    def test_capitals_stay_capitals(self) -> None:
+        example = example_of("SOFT COTTON THINGS FOR EVERYONE")
+        op = MaskedLMInsertion(model="m", count_range=(2, 2))
+        plan = op.plan(example, stream(0, "x"))
+        assert plan is not None
+        assert op.apply(example, plan).text.isupper()
+
     def test_words_keep_case_and_punctuation_and_are_not_repeated(self) -> None:
-        example = example_of("Soft, GENTLE shirts; (plain) things")
+        example = example_of("Soft, GENTLE shirts; (plain) things", brand="Acme")
         op = MaskedLM(model="m", rate_range=(1.0, 1.0))
         plan = op.plan(example, stream(0, "x"))
         assert plan is not None

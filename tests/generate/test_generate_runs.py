@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,8 @@ def test_a_masked_model_expands_a_shop_and_every_row_replays(
     policy = policy_file(models, "words", masked(), insertion)
     assert expand(shop, policy, tmp_path / "out") == 0
     assert "oracle:masked_texts" in capsys.readouterr().out
+    timing = json.loads((tmp_path / "out" / "timing.json").read_text(encoding="utf-8"))
+    assert timing["models"]["oracle:masked_texts"] > 0
     rows = rows_of(tmp_path / "out")
     assert {row["op"] for row in rows} >= {"masked_lm>masked_lm_insertion"}
     texts = texts_of(tmp_path / "out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ def run(
 
     Killed and given again, the same command goes on where it stopped.
     """
+    from recsys.artifacts import write_atomically
     from recsys.augment.bulk import Settings, expand_dataset
     from recsys.augment.policy import load_policy
     from recsys.generate.oracle import oracle_for
@@ -97,6 +99,8 @@ def run(
         click.echo(f"{kind}: {shown}")
     if spent:
         click.echo("models: " + ", ".join(f"{name} {count:,}" for name, count in spent.items()))
+        timing = json.loads((out / "timing.json").read_text(encoding="utf-8"))
+        write_atomically(out / "timing.json", json.dumps({**timing, "models": spent}, indent=1))
     click.echo(f"written to {out}")
 
 
