@@ -50,8 +50,9 @@ bench: setup  ## Time requests to the service over the promoted run [RUN=runs/de
 serve: setup  ## Answer requests over HTTP from the promoted run [RUN=runs/demo/live PORT=8000]
 	@$(BIN)/recsys serve --run $(RUN) --port $(PORT)
 
-docs: setup  ## Write docs/settings.md anew from the settings themselves
+docs: setup  ## Write docs/settings.md and docs/ops.md anew from the settings and the ops themselves
 	@$(BIN)/recsys doctor --settings > docs/settings.md
+	@$(BIN)/recsys augment ops --markdown > docs/ops.md
 
 pins: setup  ## Write constraints.txt anew from what is installed in .venv
 	@{ grep '^#' constraints.txt; $(BIN)/python -m pip freeze --all --exclude-editable --exclude pip | sed -E 's/\+[a-z0-9.]+$$//'; } > .pins && mv .pins constraints.txt

@@ -178,7 +178,8 @@ class HarmHistory(HistoryOp):
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         keep = len(values[0])
         cut = example.event_types[-keep:], example.timestamps[-keep:]
-        return HistoryExample(example.row_id, values[0], *cut, *example[4:])
+        history, (events, times) = values[0], cut
+        return example._replace(history=history, event_types=events, timestamps=times)
 
 
 def strangers(history: tuple[Any, ...], count: int) -> tuple[Any, ...]:

@@ -102,7 +102,7 @@ class CatalogueIndex:
 
 
 class NearDuplicate(Gate[TextExample]):
-    """A variant adds something: it is neither another item's text, or nearly, nor its own sibling again."""
+    """A variant adds something: it is neither nearly another item's text nor its own sibling again."""
 
     name = "near_duplicate"
     kind: ClassVar[Kind] = "text"

@@ -10,8 +10,16 @@ import click
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable: name, kind, meaning, settings.")
-def ops(as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="The page docs/ops.md, with an example of each op.")
+def ops(as_json: bool, markdown: bool) -> None:
     """List the ops and their settings."""
+    if as_json and markdown:
+        raise click.UsageError("--json and --markdown are two forms of the same list: give one")
+    if markdown:
+        from recsys.augment.ops_page import ops_page
+
+        click.echo(ops_page(), nl=False)
+        return
     from recsys.augment.op import setting_table, summary
     from recsys.augment.registry import COMPOSITES, OPS
     from recsys.augment.representation import REPRESENTATION_OPS
