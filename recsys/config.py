@@ -172,6 +172,25 @@ class TrainConfig(Section):
     """`auto`: bf16 autocast for the encoder where the device computes in it, fp32 elsewhere."""
 
 
+class PretrainConfig(Section):
+    """Masked-language-model training of BERT on the catalogue's texts; kept by the rule of fine-tuning."""
+
+    enabled: bool = False
+    """Off takes the encoder as it was published."""
+    steps: int = Field(200, ge=1)
+    """Optimiser steps at most."""
+    max_passes: float = Field(10.0, gt=0)
+    """Passes over the distinct texts at most: a small catalogue needs fewer steps."""
+    layers: int = Field(6, ge=1)
+    """Top layers that learn, beside the head; the word embeddings stay."""
+    batch_tokens: int = Field(4096, ge=64)
+    """Padded tokens per step, texts grouped by length."""
+    mask_rate: float = Field(0.15, ge=0.05, le=0.5)
+    """Share of words that are hidden, drawn anew at each step; one per text at least."""
+    learning_rate: float = Field(5e-5, gt=0)
+    """Peak rate for the encoder's weights; the head learns at ten times this."""
+
+
 class FinetuneConfig(Section):
     """Fine-tuning BERT item-centrically; kept only when neither warm nor cold items lose on validation."""
 
@@ -268,6 +287,7 @@ class Config(Section):
     encoder: EncoderConfig = EncoderConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     index: IndexConfig = IndexConfig()
     retrieve: RetrieveConfig = RetrieveConfig()

@@ -1,7 +1,7 @@
 """Every stage in order, from two files to a promoted run.
 
-    data → features → encode → select (augment, towers, fine-tuning) → ranker → online → report → final
-         → export
+    data → features → encode → pretrain → select (augment, towers, fine-tuning) → ranker → online
+         → report → final → export
 
 `select` is fitted on the oldest events and chooses on the next; `report` is fitted up to the newest slice
 and measured on it once; `final` is fitted on everything and served. Started again after a kill, the same
@@ -46,6 +46,7 @@ from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
 from recsys.online import decide_online, store_online
 from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
+from recsys.pretrain import MASKED_LM, PretrainResult, adapt_encoder
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
 from recsys.runs import OpenRun, join_run, open_run
@@ -116,7 +117,7 @@ def run_pipeline(
     if run.leads:
         encode_texts(run, prepared, config, progress)
     group.wait()
-    words, raw = _words(run, prepared, config)
+    words, raw = _words(run, prepared, config, progress)
     words, chosen = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
     _online(run, prepared)
@@ -129,15 +130,41 @@ def run_pipeline(
     return run.folder, measured
 
 
-def _words(run: OpenRun, prepared: Prepared, config: Config) -> tuple[Words, Floats]:
+def _words(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> tuple[Words, Floats]:
     encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
     raw: Floats = np.array(load_array(run.work / RAW))
     whitening = Whitening.fit(raw, config.model.dim)
+    vectors = whitening.apply(raw)
+    if config.pretrain.enabled:
+        adapted = _pretrain(run, prepared, encoder, raw, config, progress)
+        encoder, whitening, vectors = adapted.encoder, adapted.whitening, adapted.text_vectors
     changed = _changed_texts(run, prepared, config)
     variants = _variants(encoder, whitening, changed.texts, len(raw))
     if run.leads:
         store_texts(FeatureStoreRoom(run.folder.parent / FEATURES), changed, run.folder / TEXTS, config)
-    return Words(encoder, whitening, whitening.apply(raw), variants, changed.counts), raw
+    return Words(encoder, whitening, vectors, variants, changed.counts), raw
+
+
+def _pretrain(
+    run: OpenRun, prepared: Prepared, encoder: TextEncoder, raw: Floats, config: Config, progress: bool
+) -> PretrainResult:
+    """The encoder adapted to the catalogue's texts, or as it was where towers over it rank worse."""
+    cut = prepared.cut_validation
+    with run.stage("pretrain") as figures:
+        result = adapt_encoder(
+            encoder,
+            prepared.texts,
+            contexts_before(prepared.contexts, cut, prepared.grain),
+            prepared.shop.item_counts(cut),
+            config,
+            run.folder / "training" / "pretrain",
+            validation=prepared.validation,
+            raw=raw,
+            save_to=run.folder / MASKED_LM,
+            progress=progress,
+        )
+        figures.update(result.report)
+    return result
 
 
 def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
@@ -188,6 +215,7 @@ def _towers(
         epochs=max(chosen.epochs, 1) if chosen else epochs,
         lift=chosen.lift if chosen else None,
         fusion=augmented.fusion,
+        representation=augmented.representation,
         text_variants=words.variants,
         stage="select" if stage == REFIT else stage,  # the same draws as the fit it is compared with
         progress=progress,

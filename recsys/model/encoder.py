@@ -102,7 +102,7 @@ class TextEncoder:
         from transformers.utils.logging import disable_progress_bar
 
         disable_progress_bar()  # type: ignore[no-untyped-call]  # it reports the loading of a hundred tensors
-        source, offline = _source(config.name)
+        source, offline = model_source(config.name)
         try:
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline)
             model = AutoModel.from_pretrained(
@@ -192,13 +192,7 @@ class TextEncoder:
         Raises:
             ConfigError: an architecture whose layers are not where BERT has them.
         """
-        stack = getattr(getattr(self.model, "encoder", None), "layer", None)
-        if not isinstance(stack, nn.ModuleList):
-            raise ConfigError(
-                f"encoder.name: the layers of '{self.config.name}' cannot be told apart, so it cannot be "
-                "fine-tuned. Set finetune.enabled=false"
-            )
-        return list(stack)
+        return layers_of(self.model, self.config.name)
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
@@ -206,6 +200,17 @@ class TextEncoder:
         bf16 = self.precision == "bf16" or (self.precision == "auto" and computes_bf16(self.device))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             yield
+
+
+def layers_of(model: nn.Module, name: str) -> list[nn.Module]:
+    """The transformer layers of a model, bottom first; see `TextEncoder.layers`."""
+    stack = getattr(getattr(model, "encoder", None), "layer", None)
+    if not isinstance(stack, nn.ModuleList):
+        raise ConfigError(
+            f"encoder.name: the layers of '{name}' cannot be told apart, so it cannot be "
+            "trained. Set finetune.enabled=false and pretrain.enabled=false"
+        )
+    return list(stack)
 
 
 def pool(states: Tensor, mask: Tensor, pooling: Literal["mean", "cls"]) -> Tensor:
@@ -232,8 +237,8 @@ def _run(layers: Sequence[nn.Module], states: Tensor, mask: Tensor) -> Tensor:
     return states
 
 
-def _source(name: str) -> tuple[str, bool]:
-    """Where to load from, and whether the hub must not be asked."""
+def model_source(name: str) -> tuple[str, bool]:
+    """Where to load a model from, and whether the hub must not be asked."""
     if Path(name).is_dir():
         return name, True
     if _cached(name):
