@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,15 @@ from recsys.contexts import Contexts
 from recsys.data.contexts_from import contexts_before
 from recsys.errors import RecsysError
 from recsys.randomness import generator
+from recsys.search.settings import settings_of
 from recsys.search.space import KINDS, Facts
 
 SAMPLE = 4000
 """Training rows on which ops and policies are tried before anything is trained."""
 MIN_SHARE = 0.005
 """An op that changes a smaller share of the sample does not apply to the data."""
+_ATTEMPTS = 4
+"""Settings with which an op is tried before that is said of it: its own, then some drawn."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class TrialsBench:
         return self._trials.config.train.max_epochs
 
     def facts(self) -> Facts:
-        """Each op is tried on a sample with its own settings: what changes next to nothing does not apply."""
+        """Each op is tried on a sample: what changes next to nothing, however set, does not apply."""
         ops: dict[str, tuple[str, ...]] = {}
         left_out: dict[str, str] = {}
         for kind in KINDS:
@@ -155,16 +158,21 @@ class TrialsBench:
         """Why an op is not tried, None where it is."""
         if issubclass(OPS[name], AskingOp):
             return "asks a model: give a policy that names it"
-        try:
-            policy = policy_from_plain({"name": "probe", kind: {"ops": [{"op": name}]}}, source=name)
-            counts = self._expanded(policy, 1.0)[kind]
-        except RecsysError as error:
-            return str(error)
-        tried = counts.get("accepted", 0) + sum(n for key, n in counts.items() if key.startswith("rejected:"))
-        rows = max(counts.get("rows", 0), 1)
-        if tried < max(MIN_SHARE * rows, 1):
-            return f"changes {tried:,} of {rows:,} rows"
-        return None
+        settings = settings_of(OPS[name], leave=("taper",))
+        best, rows = 0, 1
+        for attempt in range(_ATTEMPTS):
+            asker = _Dice(generator(0, "search", "probe", name, attempt))
+            op = {"op": name, **({s.name: s.draw(asker, name) for s in settings} if attempt else {})}
+            try:
+                policy = policy_from_plain({"name": "probe", kind: {"ops": [{**op, "p": 1.0}]}}, source=name)
+                counts = self._expanded(policy, 1.0)[kind]
+            except RecsysError as error:
+                return str(error)
+            refused = sum(n for key, n in counts.items() if key.startswith("rejected:"))
+            best, rows = max(best, counts.get("accepted", 0) + refused), max(counts.get("rows", 0), 1)
+            if best >= max(MIN_SHARE * rows, 1):
+                return None
+        return f"changes {best:,} of {rows:,} rows"
 
     def _expanded(self, policy: Policy, max_expansion: float) -> dict[str, dict[str, int]]:
         shop, prepared, seed = self._trials.shop, self._trials.prepared, self._trials.config.run.seed
@@ -192,6 +200,27 @@ class TrialsBench:
                 contexts=self._sample,
             ).counts
         return found
+
+
+class _Dice:
+    """Draws settings at random, for a first look at what an op can do."""
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self._random = random
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number in [low, high]."""
+        return float(
+            np.exp(self._random.uniform(*np.log([low, high]))) if log else self._random.uniform(low, high)
+        )
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number in [low, high]."""
+        return min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices."""
+        return choices[int(self._random.integers(len(choices)))]
 
 
 def _quantiles(sizes: NDArray[np.int64]) -> tuple[int, int]:

@@ -74,6 +74,11 @@ class Finals:
         known = [float(_load(path)["seconds"]) for path in sorted(self._folder.glob("*.npz"))]
         return float(np.mean(known)) if known else None
 
+    @property
+    def num_runs(self) -> int:
+        """Whole trainings so far."""
+        return sum(1 for _ in self._folder.glob("*.npz"))
+
     def contest(
         self, arms: Sequence[Arm], seeds: Sequence[int], when: When, left: Callable[[int], float]
     ) -> list[int]:

@@ -97,18 +97,19 @@ def _decided(
     trials = exploration.trials()
     off = _off_of(trials)
     if off is None:
-        return undecided("the budget was spent before `off` itself was tried")
+        return undecided("the minutes were spent before `off` itself was tried")
     count, most = _plan(exploration, finals, ledger)
     seeds = [order.seed + i for i in range(most)]
     table = []
     if winner is None:
         finalists = ranked(trials)[:count]
         if not finalists:
-            return _nothing_left(trials, order)
+            return _nothing_left(trials, order, _enough(exploration, finals, ledger))
         arms = [off, *(trial.arm for trial in finalists)]
         seeds = finals.contest(arms, seeds, "validation", partial(_confirmation, finals))
         if not seeds:
-            return undecided("the budget was spent before the finalists were trained")
+            said = _enough(exploration, finals, ledger)
+            return undecided(f"the minutes were spent before the finalists were trained: {said}")
         table = [finals.compared(arm, off, seeds, "validation") for arm in arms[1:]]
         best = max(range(len(table)), key=lambda i: table[i][0].difference)
         if table[best][0].difference <= 0:
@@ -119,7 +120,7 @@ def _decided(
     contest = [(arm, finals.compared(arm, off, seeds, "validation")) for arm in arms]
     seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0)
     if not seeds:
-        return undecided("the budget was spent before the best finalist was confirmed", contest)
+        return undecided("the minutes were spent before the best finalist was confirmed", contest)
     return judged(winner.name, contest, finals.compared(winner, off, seeds, "report"), winner)
 
 
@@ -134,11 +135,11 @@ def _off_of(trials: list[Trial]) -> Arm | None:
     return next((t.arm for t in trials if t.fingerprint == OFF and t.state == "complete"), None)
 
 
-def _nothing_left(trials: list[Trial], order: Order) -> Verdict:
+def _nothing_left(trials: list[Trial], order: Order, enough: str) -> Verdict:
     tried = [trial for trial in trials if trial.fingerprint != OFF]
-    if tried and (order.trials is None or len(tried) + 1 >= order.trials):
+    if tried and order.trials is not None and len(tried) + 1 >= order.trials:
         return judged(OFF, [], [])
-    return undecided("no policy was tried to the end")
+    return undecided(f"no policy was trained to the end: {enough}")
 
 
 def _plan(exploration: Exploration, finals: Finals, ledger: Ledger) -> tuple[int, int]:
@@ -149,10 +150,20 @@ def _plan(exploration: Exploration, finals: Finals, ledger: Ledger) -> tuple[int
     return _PLANS[-1]
 
 
+def _enough(exploration: Exploration, finals: Finals, ledger: Ledger) -> str:
+    """What to say of the minutes that a verdict takes."""
+    price = _price(exploration, finals)
+    needed = ledger.spent + _num_runs(1, 3) * price / _FOR_FINALS
+    return (
+        f"a whole training takes about {price:.0f} s here, so a verdict needs about {needed / 60:.0f} minutes"
+    )
+
+
 def _reserve(exploration: Exploration, finals: Finals, ledger: Ledger) -> float:
     """Seconds that finalists and confirmation will take."""
     finalists, seeds = _plan(exploration, finals, ledger)
-    return _num_runs(finalists, seeds) * _price(exploration, finals)
+    missing = max(_num_runs(finalists, seeds) - finals.num_runs, 0)
+    return missing * _price(exploration, finals)
 
 
 def _confirmation(finals: Finals, seeds: int) -> float:
