@@ -1,0 +1,83 @@
+"""The command over a real shop: prepared, searched, found again, begun anew."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.arms import Trials
+from recsys.augment.policy import load_policy
+from recsys.augment.registry import OPS
+from recsys.cli import main
+from recsys.config import load_config
+from recsys.data.sample import write_sample
+from recsys.search.bench import TrialsBench
+from recsys.search.settings import settings_of
+from recsys.search.space import Space, starting_points
+
+QUICK = ["--set", "train.max_epochs=2", "--set", "run.threads=1"]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search") / "shop"
+    assert main(["data", "sample", "--size", "tiny", "--out", str(folder), "--seed", "1"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+def test_a_search_over_a_shop(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "search"
+    command = ["augment", "search", "--data", str(shop), "--out", str(out), "--minutes", "20", *QUICK]
+    assert main([*command, "--trials", "4"]) == 0
+    said = capsys.readouterr().out
+    record = json.loads((out / "search.json").read_text(encoding="utf-8"))
+    assert record["verdict"] in ("gain", "off")
+    assert "verdict: " in said
+    assert "next: " in said
+    assert record["trials"][0]["name"] == "off"
+    assert "cross_domain_borrow" in record["ops_left_out"], "the sample has no other domain"
+    assert "masked_lm" in record["ops_left_out"], "no model was named"
+    assert "item_dropout" in record["ops"]["history"]
+    assert "chinese_noise" in record["ops"]["text"], "the sample has Chinese texts"
+    load_policy(out / "best.toml")
+    assert load_config(out / "augment.toml").augment.enabled == (record["verdict"] == "gain")
+    for one in record["report"]:
+        assert one["low"] <= one["difference"] <= one["high"]
+        assert 0 < one["p"] <= 1
+    assert main([*command, "--trials", "4"]) == 0
+    assert capsys.readouterr().out == said, "a search that is over says the same again"
+    assert main([*command, "--seed", "1"]) == 2, "another search is refused"
+    assert "--fresh" in capsys.readouterr().err
+    again = ["--fresh", "--seed", "1", "--trials", "1"]
+    assert main([*command, *again]) == 0
+    fresh = json.loads((out / "search.json").read_text(encoding="utf-8"))
+    assert len(fresh["trials"]) == 1
+
+
+@pytest.mark.slow
+def test_applicable_ops_are_told_by_the_data(tmp_path: Path) -> None:
+    folder = tmp_path / "english"
+    write_sample(folder, "tiny", 2)
+    import pandas as pd
+
+    items = pd.read_parquet(folder / "items.parquet")
+    events = pd.read_parquet(folder / "interactions.parquet")
+    english = items[items["title"].map(str.isascii)]
+    english.to_parquet(folder / "items.parquet")
+    events[events["item_id"].isin(english["item_id"])].to_parquet(folder / "interactions.parquet")
+    (folder / "relations.parquet").unlink(missing_ok=True)
+    bench = TrialsBench(Trials.prepare(folder, tmp_path / "work", load_config(settings=["run.threads=1"])))
+    facts = bench.facts()
+    assert "chinese_noise" in facts.left_out
+    assert "social_borrow" in facts.left_out
+    assert {"typo", "word_dropout"} <= set(facts.ops["text"])
+    assert {*facts.ops["history"], *facts.ops["text"], *facts.left_out} == set(OPS)
+    space = Space(facts, starting_points(("off", "standard")))
+    assert "standard" in space.starts
+    assert all(settings_of(OPS[name]) for names in facts.ops.values() for name in names)
+    assert bench.num_rows > 0
+    assert np.all(np.array(list(facts.sizes.values())) > 0)
