@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from feast import FeatureStore
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 
 SETTINGS = "feature_store.yaml"
 _DATA = "data/"
@@ -49,3 +53,10 @@ def empty_tables(store: FeatureStore) -> None:
     provider = store._get_provider()
     for gone, kept in ((views, []), ([], views)):
         provider.update_infra(store.project, gone, kept, [], [], partial=True)
+
+
+def user_keys(store: FeatureStore, users: Iterable[str]) -> list[bytes]:
+    """How Feast writes users' ids in the keys of an online store."""
+    version = store.config.entity_key_serialization_version
+    keys = [EntityKey(join_keys=["user_id"], entity_values=[Value(string_val=user)]) for user in users]
+    return [serialize_entity_key(key, entity_key_serialization_version=version) for key in keys]

@@ -1,10 +1,11 @@
-"""`recsys features`: apply, materialize, show."""
+"""`recsys features`: apply, materialize, show, augmented, erase."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,7 +28,7 @@ FOLDER = click.option(
 
 @click.group()
 def command() -> None:
-    """Apply, materialise or show the feature store."""
+    """Apply, materialise, show or extend the feature store, or erase users from it."""
 
 
 @command.command()
@@ -83,6 +84,86 @@ def show(user: str, folder: Path, as_json: bool, config_file: Path | None) -> No
         return
     ttl = load_config(config_file).features.ttl_days
     click.echo("\n".join(_lines(features, stale=is_stale(features, int(time.time()), ttl))))
+
+
+@command.command()
+@FOLDER
+@click.option(
+    "--from",
+    "expansion",
+    type=click.Path(path_type=Path),
+    help="Store what 'recsys augment run' wrote.",
+)
+@click.option("--drop", metavar="POLICY_ID", help="Remove the rows of this policy.")
+def augmented(folder: Path, expansion: Path | None, drop: str | None) -> None:
+    """List the stored augmented rows by policy; store an expansion's, or drop a policy's."""
+    from recsys.data.augmented_store import drop_policy, stored_batches
+    from recsys.data.expansion import store_expansion
+    from recsys.data.features import FeatureStoreRoom
+
+    room = FeatureStoreRoom(folder)
+    if drop is not None:
+        click.echo(f"{drop}: {drop_policy(room.files, drop):,} batches removed")
+    if expansion is not None:
+        for view, number in store_expansion(room, expansion).items():
+            click.echo(f"{view}: {number:,} rows stored")
+        room.apply()
+    for batch in stored_batches(room.files):
+        made, rows = _iso(batch.created), f"{batch.num_rows:,} rows"
+        click.echo(f"{batch.view:<20} {batch.policy_id}  seed {batch.seed}  made {made}  {rows}")
+
+
+@command.command()
+@click.argument("users", nargs=-1, metavar="[USER_ID]...")
+@FOLDER
+@click.option("--users", "listed", type=click.Path(path_type=Path), help="A file of user ids, one per line.")
+@click.option(
+    "--expansion",
+    "expansions",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A folder of 'recsys augment run' to erase from too; may be repeated.",
+)
+@click.option("--runs", type=click.Path(path_type=Path), help="Runs to look through [beside the features].")
+def erase(
+    users: tuple[str, ...], folder: Path, listed: Path | None, expansions: tuple[Path, ...], runs: Path | None
+) -> None:
+    """Erase users: their features, offline and online, and augmented rows that hold anything of theirs.
+
+    What was removed is counted by place, and runs that still hold one of the users are named. Without a user,
+    an erasure that was stopped is finished.
+    """
+    from recsys.data.erasing import erase_from_expansion, holders
+    from recsys.data.features import FeatureStoreRoom
+
+    room = FeatureStoreRoom(folder)
+    everyone = sorted({*users, *_ids_in(listed), *room.files.being_erased()})
+    if not everyone:
+        raise InputError("nobody to erase", hint="Give user ids, or a file of them with --users")
+    for expansion in expansions:
+        _say(expansion, erase_from_expansion(expansion, everyone))
+    _say(folder, room.erase(everyone))
+    found = holders(runs or folder.absolute().parent, everyone, besides=folder)
+    for run, names in found.items():
+        click.echo(f"run {run} still holds them: {', '.join(names)}")
+    if found:
+        click.echo("a model cannot forget: train a new run, then delete those")
+    click.echo("take them out of the dataset too, or the next run brings them back")
+
+
+def _say(place: Path, taken: Mapping[str, int]) -> None:
+    shown = ", ".join(f"{name} {number:,}" for name, number in taken.items()) or "nothing there"
+    click.echo(f"{place}: {shown}")
+
+
+def _ids_in(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot be read ({error})", file=str(path)) from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def _lines(features: UserFeatures, stale: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,15 +14,111 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feature_repo.services import AUGMENTED
-from recsys.data.augmented_rows import HISTORIES, TEXTS, Batch, batch_name, batches_in
+from recsys.contexts import Contexts, Vocabulary
+from recsys.data.augmented_reading import StoredHistories, StoredTexts, stored_histories, stored_texts
+from recsys.data.augmented_rows import (
+    HISTORIES,
+    TEXTS,
+    Batch,
+    batch_name,
+    batches_in,
+    child_table,
+    history_rows,
+    text_rows,
+)
 from recsys.data.feast_calls import offline
 from recsys.data.feature_arrow import SCHEMAS
-from recsys.data.feature_files import FeatureFiles
+from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.errors import DependencyError, InputError
 
 VIEWS = (HISTORIES, TEXTS)
 MOST_ASKED = 250_000
 """Rows of one join, which bounds its memory."""
+
+
+class AugmentedViews(ABC):
+    """What a feature store does with augmented rows."""
+
+    files: FeatureFiles
+
+    @property
+    @abstractmethod
+    def store(self) -> Any:
+        """Feast's client of the feature folder."""
+
+    def write_augmented_contexts(
+        self, contexts: Contexts, vocabulary: Vocabulary, provenance: pa.Table, keep: int | None = None
+    ) -> Batch | None:
+        """Store the children of expanded contexts as a batch of `augmented_histories`.
+
+        Args:
+            contexts: Originals and their children.
+            vocabulary: The catalogue of their rows.
+            provenance: One row per child, in the children's order.
+            keep: Newest batches of the policy and seed that stay; None keeps all.
+
+        Returns:
+            The batch, None where there are no children.
+        """
+        return self.write_histories(child_table(contexts, vocabulary, provenance["row_id"]), provenance, keep)
+
+    def write_histories(
+        self, children: pa.Table, provenance: pa.Table, keep: int | None = None
+    ) -> Batch | None:
+        """Store augmented histories as an expansion has them (see `history_rows`)."""
+        self.files.about()
+        return write_batch(self.files, HISTORIES, history_rows(children, provenance), keep)
+
+    def write_texts(self, children: pa.Table, provenance: pa.Table, keep: int | None = None) -> Batch | None:
+        """Store augmented texts (row_id, item_id, text) as a batch of `augmented_texts`; see `text_rows`."""
+        self.files.about()
+        base = self.files.view("item_text") / BASE
+        known = pq.read_table(base, columns=["item_id", "event_timestamp"])
+        return write_batch(self.files, TEXTS, text_rows(children, provenance, known), keep)
+
+    def augmented_contexts(
+        self,
+        policy_id: str,
+        as_of: int,
+        vocabulary: Vocabulary,
+        originals: Contexts,
+        *,
+        seed: int | None = None,
+        honour_created: bool = True,
+    ) -> StoredHistories:
+        """Training contexts with the children that one policy made of them, as they were known at a moment.
+
+        Args:
+            policy_id: Whose rows.
+            as_of: Unix seconds; of the rows made until then and of parents from until then, the newest batch.
+            vocabulary: The catalogue of the originals' rows.
+            originals: Fit rows; a child has its parent's targets and weight.
+            seed: Of the policy's draws; may be left out where one is stored.
+            honour_created: False would show rows that were made later: for tests that show it.
+
+        Raises:
+            InputError: nothing of that policy and seed is stored.
+            LeakageError: the originals are held out or augmented themselves.
+        """
+        self.files.require_whole()
+        batches = batches_of(self.files, HISTORIES, policy_id, seed)
+        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
+        return stored_histories(known, unseen, originals, vocabulary)
+
+    def augmented_texts(
+        self,
+        policy_id: str,
+        as_of: int,
+        vocabulary: Vocabulary,
+        *,
+        seed: int | None = None,
+        honour_created: bool = True,
+    ) -> StoredTexts:
+        """Item texts that one policy made, as they were known at a moment; see `augmented_contexts`."""
+        self.files.require_whole()
+        batches = batches_of(self.files, TEXTS, policy_id, seed)
+        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
+        return stored_texts(known, unseen, vocabulary)
 
 
 def stored_batches(files: FeatureFiles) -> list[Batch]:
@@ -64,7 +161,7 @@ def drop_policy(files: FeatureFiles, policy_id: str) -> int:
     """
     mine = [batch for batch in stored_batches(files) if batch.policy_id == policy_id]
     if not mine:
-        raise _unknown(files, policy_id)
+        raise _unknown(files, "augmented rows", policy_id)
     for batch in mine:
         batch.path.unlink()
     return len(mine)
@@ -79,7 +176,7 @@ def batches_of(files: FeatureFiles, view: str, policy_id: str, seed: int | None)
     mine = [batch for batch in batches_in(files.view(view), view) if batch.policy_id == policy_id]
     seeds = sorted({batch.seed for batch in mine})
     if not mine or (seed is not None and seed not in seeds):
-        raise _unknown(files, policy_id, seeds)
+        raise _unknown(files, view, policy_id, seeds)
     if seed is None and len(seeds) > 1:
         raise InputError(
             f"policy {policy_id!r} has rows of {len(seeds)} seeds ({', '.join(map(str, seeds))}); name one"
@@ -151,11 +248,12 @@ def _joined(store: Any, view: str, asked: pd.DataFrame, honour_created: bool) ->
     return found.take(pa.array(np.argsort(places, kind="stable"))).select(names).cast(schema)
 
 
-def _unknown(files: FeatureFiles, policy_id: str, seeds: Sequence[int] = ()) -> InputError:
-    known = sorted({batch.policy_id for batch in stored_batches(files)})
+def _unknown(files: FeatureFiles, what: str, policy_id: str, seeds: Sequence[int] = ()) -> InputError:
+    views = VIEWS if what not in VIEWS else (what,)
+    known = sorted({batch.policy_id for batch in stored_batches(files) if batch.view in views})
     where = str(files.folder)
     if seeds:
         hint = f"It has rows of seed {', '.join(map(str, seeds))}"
-        return InputError(f"no augmented rows of policy {policy_id!r} with that seed", file=where, hint=hint)
+        return InputError(f"no {what} of policy {policy_id!r} with that seed", file=where, hint=hint)
     hint = f"Stored: {', '.join(known) or 'none'}"
-    return InputError(f"no augmented rows of policy {policy_id!r}", file=where, hint=hint)
+    return InputError(f"no {what} of policy {policy_id!r}", file=where, hint=hint)

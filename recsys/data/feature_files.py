@@ -2,6 +2,7 @@
 
 RUNS/features/
 feature_store.yaml  registry.db  online.db       Feast's
+erasing.json                                      whom, while an erasure lasts
 features.json                                     grain, history length, rows by view, newest event
 offline/<view>/base.parquet  pushed-*.parquet     the offline store: every file of a view counts
 offline/augmented_*/<seed>-<created>-<policy>.parquet   augmented rows, a file per batch
@@ -10,10 +11,11 @@ events/pushed-*.parquet                           pushed events as they came, wi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +29,13 @@ from recsys.artifacts import replacing, write_atomically
 from recsys.data.feature_arrow import SCHEMAS
 from recsys.data.log import CREATED
 from recsys.data.push import EVENT_KEY
-from recsys.data.states import BASE_FILE, states_in, states_of
+from recsys.data.states import BASE_FILE, STATE_KEYS, states_in, states_of
 from recsys.errors import ArtifactError
 
 OFFLINE, EVENTS, ABOUT, BASE = "offline", "events", "features.json", "base.parquet"
+ERASING = "erasing.json"
+UNFINISHED = "-new"
+"""What the name of a file ends with that is not in its place yet."""
 _ROWS_PER_GROUP = 16_384
 _EVENT_SCHEMA = pa.schema(
     [
@@ -50,14 +55,51 @@ class FeatureFiles:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def about_path(self) -> Path:
+        """Where the note lies."""
+        return self.folder / ABOUT
+
+    @property
+    def erasing_path(self) -> Path:
+        """Where a note lies of who is being erased, while that lasts."""
+        return self.folder / ERASING
+
+    def being_erased(self) -> set[str]:
+        """The users of an erasure that has begun and not ended."""
+        if not self.erasing_path.is_file():
+            return set()
+        return set(json.loads(self.erasing_path.read_text(encoding="utf-8")))
+
+    def begin_erasing(self, users: Iterable[str]) -> None:
+        """Note whom; from here on the folder is of no use until `end_erasing`."""
+        write_atomically(self.erasing_path, json.dumps(sorted(users), ensure_ascii=False))
+
+    def end_erasing(self) -> None:
+        """The files belong together again."""
+        self.erasing_path.unlink()
+
+    def require_whole(self) -> None:
+        """Raise where an erasure stopped half-way: files of the folder may not belong together."""
+        if users := self.being_erased():
+            raise ArtifactError(
+                f"{self.folder}: erasing {len(users):,} users stopped half-way. "
+                "Run 'recsys features erase' again; it finishes that."
+            )
+
     def about(self) -> dict[str, Any]:
         """The note that `write_about` left.
 
         Raises:
-            ArtifactError: there is none, so no features were written yet.
+            ArtifactError: there is none, so no features were written yet; or an erasure stopped half-way.
         """
+        self.require_whole()
+        return self.read_about()
+
+    def read_about(self) -> dict[str, Any]:
+        """As `about`, during an erasure too."""
         try:
-            found: dict[str, Any] = json.loads((self.folder / ABOUT).read_text(encoding="utf-8"))
+            found: dict[str, Any] = json.loads(self.about_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ArtifactError(
                 f"{self.folder}: no features here. Write them with 'recsys features apply --data DIR'."
@@ -101,7 +143,7 @@ class FeatureFiles:
         pushed = list(folder.glob("pushed-*.parquet"))
         number = 0
         with (
-            replacing(folder / BASE) as temporary,
+            replacing_rows(folder / BASE) as temporary,
             pq.ParquetWriter(temporary, SCHEMAS[name], compression="zstd") as writer,
         ):
             for table in tables:
@@ -113,7 +155,7 @@ class FeatureFiles:
 
     def write_table(self, path: Path, table: pa.Table) -> None:
         """Write or replace one file."""
-        with replacing(path) as temporary:
+        with replacing_rows(path) as temporary:
             pq.write_table(table, temporary, compression="zstd", row_group_size=_ROWS_PER_GROUP)
 
     def write_behaviour(self, tables: Iterable[pa.Table]) -> int:
@@ -121,6 +163,22 @@ class FeatureFiles:
         number = self.write_base("user_behavior", tables)
         self.write_base("user_state", states_in(self.view("user_behavior") / BASE))
         return number
+
+    def write_states(self) -> None:
+        """Write `user_state` anew from all files of `user_behavior`, as after rows left those."""
+        paths = self.behaviour_paths()
+        folder = self.view("user_state")
+        before = list(folder.glob("pushed-*.parquet"))
+        with (
+            replacing_rows(folder / BASE) as temporary,
+            pq.ParquetWriter(temporary, SCHEMAS["user_state"], compression="zstd") as writer,
+        ):
+            for table in states_in(paths.pop(BASE_FILE)):
+                writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
+        for number, path in paths.items():
+            _write_aside(folder, states_of(pq.read_table(path, columns=STATE_KEYS), number))
+        for path in before:
+            path.unlink()
 
     def add_pushed(self, name: str, table: pa.Table) -> None:
         """Put a view's pushed rows beside its base; behaviour rows with their rows of `user_state`."""
@@ -173,9 +231,18 @@ class FeatureFiles:
         return both.sort_values("timestamp", kind="stable", ignore_index=True)
 
 
+@contextlib.contextmanager
+def replacing_rows(path: Path) -> Iterator[Path]:
+    """As `replacing`, under names that no pattern of the store matches: no killed writer's half is read."""
+    beside = path.with_name(f"{path.name}{UNFINISHED}")
+    with replacing(beside) as temporary:
+        yield temporary
+    beside.replace(path)
+
+
 def _write_aside(folder: Path, table: pa.Table) -> int:
     """Write a file of its own; the number in its name."""
     number = time.time_ns()
-    with replacing(folder / f"pushed-{number}-{os.getpid()}.parquet") as temporary:
+    with replacing_rows(folder / f"pushed-{number}-{os.getpid()}.parquet") as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return number

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,27 +20,16 @@ import pyarrow.parquet as pq
 from feast import FeatureStore
 from feast.data_source import PushMode
 
-from feature_repo.client import SETTINGS, empty_tables, online_file, open_store, settle
+from feature_repo.client import SETTINGS, empty_tables, online_file, open_store, settle, user_keys
 from feature_repo.definitions import define
 from feature_repo.services import RETRIEVAL, TRAINING
 from recsys.config import FeaturesConfig
 from recsys.contexts import Contexts, Role, Vocabulary, concatenate
 from recsys.data import online_tables
-from recsys.data.augmented_rows import (
-    HISTORIES,
-    TEXTS,
-    Batch,
-    StoredHistories,
-    StoredTexts,
-    child_table,
-    history_rows,
-    stored_histories,
-    stored_texts,
-    text_rows,
-)
-from recsys.data.augmented_store import batches_of, known_rows, write_batch
+from recsys.data.augmented_store import AugmentedViews, stored_batches
 from recsys.data.behaviour import ItemFacts, behaviour_batches, owned_rows
 from recsys.data.contexts_from import Labels, contexts_of, labels_at, labels_by_moment, no_contexts
+from recsys.data.erasing import erase_from_files
 from recsys.data.feast_calls import feast, offline
 from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
@@ -75,7 +64,7 @@ class Tables(Protocol):
         ...
 
 
-class FeatureStoreRoom:
+class FeatureStoreRoom(AugmentedViews):
     """The feature store over one folder (RUNS/features), shared by all runs."""
 
     def __init__(self, folder: Path) -> None:
@@ -182,6 +171,8 @@ class FeatureStoreRoom:
         aside = self.files.set_aside_events()
         if aside is not None:
             _log.warning("the features were another shop's; events pushed to it now lie in %s", aside)
+        for batch in stored_batches(self.files):
+            batch.path.unlink()
         if not (self.folder / SETTINGS).is_file():
             return
         with offline("forget another shop's users"):
@@ -251,6 +242,7 @@ class FeatureStoreRoom:
         came = int(time.time()) if now is None else now
         users = sorted(set(positives(events)["user_id"]))
         with self._pushing:
+            self.files.require_whole()
             self.files.add_events(events, came)
             if not users:
                 return 0
@@ -264,77 +256,43 @@ class FeatureStoreRoom:
             self.files.reach(int(events["timestamp"].max()))
         return len(users)
 
-    def write_augmented_contexts(
-        self, contexts: Contexts, vocabulary: Vocabulary, provenance: pa.Table, keep: int | None = None
-    ) -> Batch | None:
-        """Store the children of expanded contexts as a batch of `augmented_histories`.
+    def erase(self, users: Collection[str]) -> dict[str, int]:
+        """Take users out of the store; rows taken, by place. To repeat it changes nothing.
 
-        Args:
-            contexts: Originals and their children.
-            vocabulary: The catalogue of their rows.
-            provenance: One row per child, in the children's order.
-            keep: Newest batches of the policy and seed that stay; None keeps all.
+        Their rows leave the offline files, the pushed events and the online store, their augmented children
+        leave every policy's rows, and so do children of others that borrowed events from them. Users of an
+        erasure that was stopped are erased too. Item views, sums over users, stay until the next `write`.
 
-        Returns:
-            The batch, None where there are no children.
+        Nothing else may write to the folder meanwhile.
         """
-        return self.write_histories(child_table(contexts, vocabulary, provenance["row_id"]), provenance, keep)
+        before = self.files.being_erased()
+        everyone = sorted({*users, *before})
+        with self._pushing:
+            if not self.files.about_path.is_file():
+                raise ArtifactError(f"{self.folder}: no features here, so nobody to erase")
+            self.files.begin_erasing(everyone)
+            taken = erase_from_files(self.files, everyone, resumed=bool(before))
+            taken["online"] += self._erase_online(everyone)
+            self.files.end_erasing()
+        return dict(+taken)
 
-    def write_histories(
-        self, children: pa.Table, provenance: pa.Table, keep: int | None = None
-    ) -> Batch | None:
-        """Store augmented histories as an expansion has them (see `history_rows`)."""
-        self.files.about()
-        return write_batch(self.files, HISTORIES, history_rows(children, provenance), keep)
-
-    def write_texts(self, children: pa.Table, provenance: pa.Table, keep: int | None = None) -> Batch | None:
-        """Store augmented texts (row_id, item_id, text) as a batch of `augmented_texts`; see `text_rows`."""
-        self.files.about()
-        base = self.files.view("item_text") / BASE
-        known = pq.read_table(base, columns=["item_id", "event_timestamp"])
-        return write_batch(self.files, TEXTS, text_rows(children, provenance, known), keep)
-
-    def augmented_contexts(
-        self,
-        policy_id: str,
-        as_of: int,
-        vocabulary: Vocabulary,
-        originals: Contexts,
-        *,
-        seed: int | None = None,
-        honour_created: bool = True,
-    ) -> StoredHistories:
-        """Training contexts with the children that one policy made of them, as they were known at a moment.
-
-        Args:
-            policy_id: Whose rows.
-            as_of: Unix seconds; of the rows made until then and of parents from until then, the newest batch.
-            vocabulary: The catalogue of the originals' rows.
-            originals: Fit rows; a child has its parent's targets and weight.
-            seed: Of the policy's draws; may be left out where one is stored.
-            honour_created: False would show rows that were made later: for tests that show it.
-
-        Raises:
-            InputError: nothing of that policy and seed is stored.
-            LeakageError: the originals are held out or augmented themselves.
-        """
-        batches = batches_of(self.files, HISTORIES, policy_id, seed)
-        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
-        return stored_histories(known, unseen, originals, vocabulary)
-
-    def augmented_texts(
-        self,
-        policy_id: str,
-        as_of: int,
-        vocabulary: Vocabulary,
-        *,
-        seed: int | None = None,
-        honour_created: bool = True,
-    ) -> StoredTexts:
-        """Item texts that one policy made, as they were known at a moment; see `augmented_contexts`."""
-        batches = batches_of(self.files, TEXTS, policy_id, seed)
-        known, unseen = known_rows(self.store, batches, as_of, honour_created=honour_created)
-        return stored_texts(known, unseen, vocabulary)
+    def _erase_online(self, users: Sequence[str]) -> int:
+        if not (self.folder / SETTINGS).is_file():
+            return 0
+        path = online_file(self.store)
+        if path is None:
+            known = sum(features is not None for features in self.online(users))
+            if known:
+                with offline("erase users"):
+                    empty_tables(self.store)
+                    newest = int(self.files.read_about()["newest"]) + 1
+                    _copy(self.store, datetime.fromtimestamp(newest, UTC), USER_VIEWS)
+            return known
+        online_tables.drop(path.with_name(f"{path.name}.new"))
+        if not path.is_file():
+            return 0
+        tables = [f"{self.store.project}_{view}" for view in USER_VIEWS]
+        return online_tables.delete_keys(path, tables, user_keys(self.store, users))
 
     def _facts(self) -> ItemFacts:
         columns = ["item_id", "price", "category", "brand"]
@@ -348,6 +306,7 @@ class FeatureStoreRoom:
         Feast joins where each state lies (the training service); the histories are read from there.
         `honour_created=False` would let corrections that came later into the past: for tests that show it.
         """
+        self.files.require_whole()
         asked = moments.astype("datetime64[s]").astype("datetime64[us]") - _JUST_BEFORE
         entities = pd.DataFrame(
             {

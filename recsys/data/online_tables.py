@@ -18,6 +18,9 @@ _WAIT_SECONDS = 60.0
 # SQLite takes no parameters for names; they come from the store itself and are quoted.
 _COUNT = "SELECT count(DISTINCT entity_key) FROM {}"
 _DELETE = "DELETE FROM {}"
+_DELETE_KEYS = "DELETE FROM {} WHERE entity_key IN ({})"
+_COUNT_KEYS = "SELECT count(DISTINCT entity_key) FROM {} WHERE entity_key IN ({})"
+_KEYS_AT_ONCE = 500
 _FILL = "INSERT INTO {0} ({1}) SELECT {1} FROM beside.{0} ORDER BY entity_key, feature_name"
 
 
@@ -75,6 +78,27 @@ def clear(path: Path) -> None:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for (name,) in names:
             connection.execute(_DELETE.format(_quoted(name)))
+
+
+def delete_keys(path: Path, tables: Sequence[str], keys: Sequence[bytes]) -> int:
+    """Remove entities from tables in one transaction, their bytes overwritten.
+
+    Returns how many there were, an entity counting once for each table that had it.
+    """
+    deleted = 0
+    with _opened(path) as connection:
+        connection.execute("PRAGMA secure_delete = ON")
+        rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        present = [_quoted(name) for name in tables if (name,) in rows]
+        with _transaction(connection):
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                part = keys[start : start + _KEYS_AT_ONCE]
+                marks = ",".join("?" * len(part))
+                for name in present:
+                    deleted += connection.execute(_COUNT_KEYS.format(name, marks), part).fetchone()[0]
+                    connection.execute(_DELETE_KEYS.format(name, marks), part)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return deleted
 
 
 def drop(path: Path) -> None:

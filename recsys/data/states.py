@@ -24,14 +24,15 @@ BASE_FILE = 0
 """`state_file` of the base; a pushed file's is the number in its name."""
 NOWHERE = -1
 """`state_file` of a context before which nothing was known."""
-_KEYS = ["user_id", "event_timestamp", "created"]
-_WIDE = [*_KEYS, *HISTORY_FIELDS]
+STATE_KEYS = ["user_id", "event_timestamp", "created"]
+"""What a row of `user_state` has of its row of `user_behavior`."""
+_WIDE = [*STATE_KEYS, *HISTORY_FIELDS]
 
 
 def states_of(table: pa.Table, file: int, first: int = 0) -> pa.Table:
     """The rows of `user_state` for consecutive rows of `user_behavior`, of which the first is `first`."""
     rows = np.arange(first, first + table.num_rows)
-    columns = [table[name] for name in _KEYS]
+    columns = [table[name] for name in STATE_KEYS]
     return pa.table([*columns, np.full(len(rows), file, np.int64), rows], schema=STATE_SCHEMA)
 
 
@@ -40,7 +41,7 @@ def states_in(path: Path) -> Iterator[pa.Table]:
     with pq.ParquetFile(path) as opened:
         first = 0
         for group in range(opened.num_row_groups):
-            table = opened.read_row_group(group, columns=_KEYS)
+            table = opened.read_row_group(group, columns=STATE_KEYS)
             yield states_of(table, BASE_FILE, first)
             first += table.num_rows
 

@@ -295,7 +295,7 @@ def test_who_lent_is_in_the_row(store: Grow, vocabulary: Vocabulary) -> None:
             '["compose",[[0,["crop",[0,5]]],[1,["one_of",[[2,["social_borrow",[[1],[0],[7],["c"]]]]]]]]]',
             ["c"],
         ),
-        ('["borrow",[[1],[0],[7]]]', [""]),
+        ('["borrow",[[1],[0],[7]]]', [None]),
     ],
 )
 def test_lenders_are_found_in_nested_plans(plan: str, lenders: list[str]) -> None:

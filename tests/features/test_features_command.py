@@ -10,11 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from features_shop import DAY, START, Shop, random_shop
 
 from feature_repo.definitions import define
 from recsys.cli import main
+from recsys.contexts import Vocabulary
 from recsys.data.feature_arrow import SCHEMAS
 from recsys.data.features import FeatureStoreRoom
 
@@ -127,3 +129,36 @@ def test_nothing_is_printed_by_the_store_itself(
     room.apply()
     room.materialize()
     assert capfd.readouterr().out == ""
+
+
+def test_an_expansion_is_stored_listed_and_dropped(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, out = str(tmp_path / "features"), str(tmp_path / "expansion")
+    items = pd.read_parquet(folder / "items.parquet")
+    titles = [
+        f"soft cotton summer shirt number {row}, with short sleeves, wash cold" for row in range(len(items))
+    ]
+    items.assign(title=titles).to_parquet(folder / "items.parquet")
+    assert main(["features", "apply", "--data", str(folder), "--features", features]) == 0
+    assert main(["augment", "run", "--data", str(folder), "--policy", "strong", "--out", out]) == 0
+    assert main(["features", "augmented", "--features", features, "--from", out]) == 0
+    capsys.readouterr()
+    assert main(["features", "augmented", "--features", features]) == 0
+    said = capsys.readouterr().out.splitlines()
+    provenance = pd.read_parquet(tmp_path / "expansion" / "provenance.parquet")
+    policy_id = provenance["policy_id"].iloc[0]
+    counts = provenance["kind"].map({"history": "augmented_histories", "text": "augmented_texts"})
+    assert {line.split()[0]: line.split()[-2] for line in said} == {
+        view: f"{number:,}" for view, number in counts.value_counts().items()
+    }
+    assert all(f" {policy_id} " in line for line in said)
+    room = FeatureStoreRoom(Path(features))
+    made = int(provenance["created"].max().timestamp())
+    texts = room.augmented_texts(policy_id, made, Vocabulary(items["item_id"].tolist()))
+    assert texts.counts["read"] == (provenance["kind"] == "text").sum()
+    assert main(["features", "augmented", "--features", features, "--drop", policy_id]) == 0
+    assert main(["features", "augmented", "--features", features, "--drop", policy_id]) == 2
+    assert "Stored: none" in capsys.readouterr().err
+    assert main(["features", "augmented", "--features", features, "--from", str(tmp_path)]) == 2
+    assert "not an expansion" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from feature_repo.client import empty_tables
 from recsys.config import FeaturesConfig
 from recsys.data import features as features_module
+from recsys.data.feature_files import replacing_rows
 from recsys.data.features import FeatureStoreRoom
 from recsys.data.same_shop import SKETCH, event_hashes, same_shop, sketch_of
 from recsys.errors import DependencyError
@@ -180,3 +181,18 @@ def test_a_fingerprint_is_small_fixed_and_blind_to_order() -> None:
 
 FIXED = 7713559002399208838
 """The hash of one event: folders written earlier compare with it."""
+
+
+def test_what_a_killed_writer_left_is_never_read(tmp_path: Path, shop: Shop) -> None:
+    room = FeatureStoreRoom(tmp_path)
+    room.write(shop, FeaturesConfig())
+    room.apply()
+    wanted = room.features_as_known(["u1"], np.array([START + 90 * DAY]))
+    base = room.files.view("user_behavior") / "base.parquet"
+    with replacing_rows(base) as temporary:
+        name, whole = f".left-behind{temporary.suffix}", base.read_bytes()
+        temporary.write_bytes(whole)
+    (base.parent / name).write_bytes(b"half")
+    base.with_name(f"{base.name}{temporary.suffix.removeprefix('.parquet')}").write_bytes(b"half")
+    assert room.features_as_known(["u1"], np.array([START + 90 * DAY])).equals(wanted)
+    room.materialize()
