@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, write_atomically
 from recsys.augment.policy import Policy, load_policy
+from recsys.augment.vectors import unit_rows
 from recsys.augmented import AugmentedRows, augment_rows, augment_texts
 from recsys.config import AugmentConfig, Config
 from recsys.contexts import Contexts
@@ -273,7 +274,7 @@ class Trials:
         if arm.placebo is not None or not arm.policy.text.ops.ops:
             return None, {}
         items, texts = self.shop.dataset.items, self.prepared.texts
-        grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit)
+        grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit, self._unit)
         if not grown.texts:
             return None, grown.counts
         variants = np.zeros_like(self.text_vectors)
@@ -281,7 +282,13 @@ class Trials:
         variants[rows] = self._whitening.apply(self._encoded(list(grown.texts.values())))
         return variants, grown.counts
 
+    def _unit(self, texts: Sequence[str]) -> Floats:
+        """Vectors of unit norm, for gates."""
+        return unit_rows(self._encoded(list(texts)))
+
     def _encoded(self, texts: list[str]) -> Floats:
+        if not self._vectors:
+            self._vectors.update(zip(self.prepared.texts, self._raw, strict=True))
         new = sorted(set(texts) - self._vectors.keys())
         if new:
             self._vectors.update(zip(new, self._encoder.encode(new), strict=True))

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from recsys.artifacts import replacing
 from recsys.augment.expand import expand_contexts, expand_texts
 from recsys.augment.fuse import Fusion
+from recsys.augment.gates.gate import Encode
 from recsys.augment.policy import load_policy
 from recsys.augment.representation import Representation
 from recsys.augment.store import friends_of
@@ -93,10 +94,19 @@ def augment_texts(
     config: Config,
     provenance: Path,
     contexts: Contexts | None = None,
+    encode: Encode | None = None,
 ) -> TextVariants:
     """Augmented variants of the catalogue's texts, for training alone; off gives none.
 
-    With `contexts`, rows of role `fit` from before the moment, ops may say of an item what is bought with it.
+    Args:
+        items: The catalogue.
+        texts: One per item.
+        moment: Unix seconds to note as the time of making.
+        config: Section `augment` and the seed are read.
+        provenance: Where the variants' provenance is written.
+        contexts: Rows of role `fit` from before the moment: with them ops may say of an item what is bought
+            with it.
+        encode: Texts to unit vectors, for gates that need them; without it they are skipped and counted.
     """
     if not config.augment.enabled:
         return TextVariants({})
@@ -111,6 +121,7 @@ def augment_texts(
             max_expansion=config.augment.max_expansion,
             created=moment,
             contexts=contexts,
+            encode=encode,
             oracle=oracle,
         )
         spent = {} if oracle is None else oracle.spent()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,8 @@ class TextVectors:
             prefix: Of this filling's parts; nobody else's.
         """
         if not plan.is_file():
-            found = sorted(path.name for path in self._folder.glob("*.keys.npy"))
+            parts = (path.name for path in self._folder.glob("*.keys.npy"))
+            found = sorted(name for name in parts if not name.startswith(prefix))
             write_atomically(plan, json.dumps(found))
         known: set[int] = set()
         for name in json.loads(plan.read_text(encoding="utf-8")):
@@ -80,10 +81,7 @@ class TextVectors:
 
     def __call__(self, texts: Sequence[str]) -> Floats:
         """(len(texts), dim) vectors of unit norm; a blank text's is zero. All must be here."""
-        vectors = self.raw(texts)
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
-        return unit
+        return unit_rows(self.raw(texts))
 
     def raw(self, texts: Sequence[str]) -> Floats:
         """(len(texts), dim) vectors as the encoder gave them. All must be here."""
@@ -106,6 +104,49 @@ class TextVectors:
             return
         write_array(_vectors_beside(keys), np.asarray(encode(texts), np.float32))
         write_array(keys, np.array([text_key(text) for text in texts], np.uint64))
+
+
+class Remembered:
+    """An encoder with a memory: the catalogue's vectors are given, what else was encoded lies in a folder.
+
+    Args:
+        folder: For this encoder alone; what is there is not encoded again.
+        encode: Texts to raw vectors.
+        texts: The catalogue's texts.
+        vectors: (len(texts), dim) theirs, raw.
+    """
+
+    def __init__(
+        self, folder: Path, encode: Callable[[Sequence[str]], Floats], texts: Sequence[str], vectors: Floats
+    ) -> None:
+        self._store, self._folder, self._encode = TextVectors(folder), folder, encode
+        self._row_of = {text: row for row, text in enumerate(texts)}
+        self._vectors = vectors
+
+    def raw(self, texts: Sequence[str]) -> Floats:
+        """(len(texts), dim) vectors as the encoder gives them."""
+        rows = np.fromiter((self._row_of.get(text, -1) for text in texts), np.int64, len(texts))
+        vectors = np.zeros((len(texts), self._vectors.shape[1]), np.float32)
+        vectors[rows >= 0] = self._vectors[rows[rows >= 0]]
+        new = [text for text, row in zip(texts, rows.tolist(), strict=True) if row < 0]
+        if new:
+            prefix = f"{text_key(chr(0).join(new)):016x}"
+            for _ in self._store.fill(new, self._encode, self._folder / f"{prefix}.json", prefix):
+                pass
+            self._store.load()
+            vectors[rows < 0] = self._store.raw(new)
+        return vectors
+
+    def unit(self, texts: Sequence[str]) -> Floats:
+        """(len(texts), dim) vectors of unit norm; a blank text's is zero."""
+        return unit_rows(self.raw(texts))
+
+
+def unit_rows(vectors: Floats) -> Floats:
+    """Rows of unit norm; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Floats = vectors / np.maximum(norms, np.float32(1e-12))
+    return unit
 
 
 def text_key(text: str) -> int:
