@@ -14,6 +14,7 @@ features, encoding, ranker, figures, export) while the others wait, and what it 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ import numpy as np
 import torch
 
 from recsys.artifacts import load_array
+from recsys.augment.gates.gate import Encode
 from recsys.augment.online_side import POLICY
+from recsys.augment.vectors import Remembered
 from recsys.augmented import (
     AugmentedRows,
     TextVariants,
@@ -75,8 +78,8 @@ class Words:
     """(n, dim)"""
     variants: Floats | None
     """(n, dim) of augmented texts, zero where an item has none."""
-    counts: dict[str, int]
-    """What augmentation did with the texts."""
+    changed: TextVariants
+    """The texts behind `variants`, and what augmentation counted."""
 
 
 def run_pipeline(
@@ -133,16 +136,18 @@ def run_pipeline(
 def _words(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> tuple[Words, Floats]:
     encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
     raw: Floats = np.array(load_array(run.work / RAW))
-    whitening = Whitening.fit(raw, config.model.dim)
+    plain = Remembered(run.work / "text_vectors", encoder.encode, prepared.texts, raw)
+    untuned, whitening = encoder, Whitening.fit(raw, config.model.dim)
     vectors = whitening.apply(raw)
     if config.pretrain.enabled:
         adapted = _pretrain(run, prepared, encoder, raw, config, progress)
         encoder, whitening, vectors = adapted.encoder, adapted.whitening, adapted.text_vectors
-    changed = _changed_texts(run, prepared, config)
-    variants = _variants(encoder, whitening, changed.texts, len(raw))
+    changed = _changed_texts(run, prepared, config, plain.unit)
+    encode = plain.raw if encoder is untuned else encoder.encode
+    variants = _variants(encode, whitening, changed.texts, len(raw))
     if run.leads:
         store_texts(FeatureStoreRoom(run.folder.parent / FEATURES), changed, run.folder / TEXTS, config)
-    return Words(encoder, whitening, vectors, variants, changed.counts), raw
+    return Words(encoder, whitening, vectors, variants, changed), raw
 
 
 def _pretrain(
@@ -167,19 +172,21 @@ def _pretrain(
     return result
 
 
-def _changed_texts(run: OpenRun, prepared: Prepared, config: Config) -> TextVariants:
+def _changed_texts(run: OpenRun, prepared: Prepared, config: Config, encode: Encode) -> TextVariants:
     provenance = run.folder / TEXTS
     cut = prepared.cut_validation
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
-    return augment_texts(prepared.shop.dataset.items, prepared.texts, cut, config, provenance, fit)
+    return augment_texts(prepared.shop.dataset.items, prepared.texts, cut, config, provenance, fit, encode)
 
 
-def _variants(encoder: TextEncoder, whitening: Whitening, texts: dict[int, str], size: int) -> Floats | None:
+def _variants(
+    encode: Callable[[Sequence[str]], Floats], whitening: Whitening, texts: dict[int, str], size: int
+) -> Floats | None:
     if not texts:
         return None
     rows = np.fromiter(texts, np.int64, len(texts))
     variants = np.zeros((size, whitening.projection.shape[1]), np.float32)
-    variants[rows] = whitening.apply(encoder.encode(list(texts.values())))
+    variants[rows] = whitening.apply(encode(list(texts.values())))
     return variants
 
 
@@ -229,7 +236,7 @@ def _select(
     cut = prepared.cut_validation
     with run.stage("select") as figures:
         towers, augmented = _towers(run, prepared, words, config, "select", cut, progress=progress)
-        figures.update(towers.report(), augmented_rows=augmented.counts, augmented_texts=words.counts)
+        figures.update(towers.report(), augmented_rows=augmented.counts, augmented_texts=words.changed.counts)
     if config.finetune.enabled:
         with run.stage("finetune") as figures:
             tuned, figures_of_it = _finetune(run, prepared, words, towers, config, progress)
@@ -246,11 +253,15 @@ def _finetune(
 ) -> tuple[tuple[Words, TowersFit] | None, dict[str, Any]]:
     """The fine-tuned text side with its towers, or None where the gate refused it; and what was measured."""
     cut = prepared.cut_validation
-    changed = _changed_texts(run, prepared, config)
+    made: list[Words] = []
 
     def side(encoder: TextEncoder, whitening: Whitening, vectors: Floats) -> Words:
-        variants = _variants(encoder, whitening, changed.texts, len(vectors))
-        return Words(encoder, whitening, vectors, variants, changed.counts)
+        for words_made in made:  # the variants are encoded once, however often they are asked for
+            if words_made.encoder is encoder and words_made.whitening is whitening:
+                return words_made
+        variants = _variants(encoder.encode, whitening, words.changed.texts, len(vectors))
+        made.append(Words(encoder, whitening, vectors, variants, words.changed))
+        return made[-1]
 
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
         tuned = side(encoder, whitening, vectors)
