@@ -18,8 +18,9 @@ from recsys.generate.batches import by_length, device_of, opened
 from recsys.generate.locate import model_digest, model_folder
 from recsys.generate.oracle import Done
 
-_PADDED_TOKENS = {"cpu": 2048, "cuda": 16_384}
-"""Logits over a vocabulary of 30,000 take 120 kB per token."""
+_PADDED_TOKENS = {"cpu": 4096, "cuda": 32_768}
+_HEADS = ("cls", "lm_head")
+"""Where models of the BERT and RoBERTa kind keep what turns states into words."""
 _CHARACTERS = {1: 200, 2: 32, 3: 12, 4: 8}
 """Likeliest characters per place that are combined into Chinese words, by the word's length."""
 _MOST_COMBINED = 600
@@ -108,9 +109,8 @@ class MaskedModel:
         batch = loaded.tokenizer.pad({"input_ids": encoded}, return_tensors="pt").to(loaded.device)
         mask_id = loaded.tokenizer.mask_token_id
         with torch.inference_mode():
-            logits = loaded.model(**batch).logits
             rows, columns = torch.nonzero(batch["input_ids"] == mask_id, as_tuple=True)
-            scores = torch.log_softmax(logits[rows, columns].float(), dim=-1)
+            scores = torch.log_softmax(_logits(loaded.model, batch, rows, columns).float(), dim=-1)
         owners = rows.tolist()
         start = 0
         found = []
@@ -157,6 +157,17 @@ class MaskedModel:
                 if len(kept) == self._service.top_k:
                     break
         return tuple(kept)
+
+
+def _logits(model: Any, batch: Any, rows: Tensor, columns: Tensor) -> Tensor:
+    """(masks, vocabulary) at the given places; the head, a third of a small model, runs there alone."""
+    head = next((getattr(model, name) for name in _HEADS if hasattr(model, name)), None)
+    if head is None:
+        everywhere: Tensor = model(**batch).logits
+        return everywhere[rows, columns]
+    states = model.base_model(**batch).last_hidden_state[rows, columns]
+    there: Tensor = head(states.unsqueeze(0))
+    return there.squeeze(0)
 
 
 def _best(words: list[str], scores: Tensor, allowed: Tensor, count: int) -> list[tuple[str, float]]:

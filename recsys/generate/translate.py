@@ -61,7 +61,7 @@ class Translator:
         open_: list[Request] = []
         lengths: list[int] = []
         for request in requests:
-            length = len(there.tokenizer(there.prefix + request.content[0])["input_ids"])
+            length = len(there.tokenizer(there.prefix + request.content[0], verbose=False)["input_ids"])
             if request.content[0].lstrip().startswith(">>"):
                 done(request, Answer(None, "special_token"))  # it would choose the target language
             elif length > self._service.max_tokens:

@@ -76,6 +76,17 @@ class TestMaskedModel:
             assert [word for word, _ in a] == [word for word, _ in b]
             assert [score for _, score in a] == pytest.approx([score for _, score in b], abs=2e-4)
 
+    def test_the_head_runs_at_the_gaps_as_it_would_everywhere(
+        self, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        request = fill(folders["bert"], ("soft ", " shirt, ", " and light"), 0, 0)
+        there = ModelOracle(device="cpu").answer([request])[request].value
+        monkeypatch.setattr(masked, "_HEADS", ())
+        everywhere = ModelOracle(device="cpu").answer([request])[request].value
+        for a, b in zip(there, everywhere, strict=True):
+            assert [word for word, _ in a] == [word for word, _ in b]
+            assert [score for _, score in a] == pytest.approx([score for _, score in b], abs=2e-4)
+
     def test_a_gap_beyond_the_models_length_stays_empty(self, folders: dict[str, str]) -> None:
         request = fill(folders["bert"], ("soft ", " shirt" * 80, " mug"), 0, 0)
         near, far = ModelOracle(device="cpu").answer([request])[request].value
@@ -94,7 +105,7 @@ class TestMaskedModel:
 
 class TestTranslator:
     def test_a_beam_search_draws_nothing(self, folders: dict[str, str]) -> None:
-        request = translation(folders, "soft warm cotton shirt", beams=2)
+        request = translation(folders, "soft warm cotton shirt", beams=2, max_tokens=24)
         first = ModelOracle(device="cpu").answer([request])
         assert first[request].value
         assert ModelOracle(device="cpu").answer([request]) == first
