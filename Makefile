@@ -6,6 +6,7 @@ SIZE ?= small
 SEED ?= 7
 RUN ?= runs/demo/live
 PORT ?= 8000
+BENCH ?= build/bench
 WORKERS ?= 2
 
 comma := ,
@@ -44,8 +45,8 @@ lint: setup  ## Style, types and the walls between the rooms
 format: setup  ## Write the style into the files
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
-bench: setup  ## Time requests to the service over the promoted run [RUN=runs/demo/live PORT=8000]
-	@benchmarks/run.sh $(RUN) $(PORT)
+bench: setup  ## Time augmentation and requests, into build/bench/bench.md [DATA="DIR ..." RUN=runs/demo/live PORT=8000 CHECK=--check]
+	@benchmarks/all.sh $(BENCH) $(RUN) $(PORT) "$(CHECK)" $(DATA)
 
 serve: setup  ## Answer requests over HTTP from the promoted run [RUN=runs/demo/live PORT=8000]
 	@$(BIN)/recsys serve --run $(RUN) --port $(PORT)

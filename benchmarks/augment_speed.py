@@ -89,7 +89,7 @@ def main() -> int:
         "--references", type=Path, help="interpreter of the environment with the other libraries"
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--texts", type=int, default=1500)
+    parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=7, help="rounds; one more warms up")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")

