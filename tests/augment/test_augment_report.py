@@ -140,7 +140,14 @@ def test_reasons_by_op_are_shown_where_they_were_recorded(copied: Path, tmp_path
     counts["text"]["tokens_out"] = 98_765
     (copied / "counts.json").write_text(json.dumps(counts), encoding="utf-8")
     (copied / "timing.json").write_text(
-        json.dumps({"seconds": {"text": 2.0, "write": 0.5}}), encoding="utf-8"
+        json.dumps(
+            {
+                "workers": 2,
+                "seconds": {"text": 2.0, "total": 4.0},
+                "models": {"oracle:calls": 17, "oracle:cost_millionths": 1_234_500},
+            }
+        ),
+        encoding="utf-8",
     )
     text, page = page_of(copied, tmp_path)
     row = next(cells for cells in page.rows if cells and cells[0] == "word_swap>typo")
@@ -148,6 +155,11 @@ def test_reasons_by_op_are_shown_where_they_were_recorded(copied: Path, tmp_path
     assert "garbled 7, too_long 56" in text
     assert ["text: originals per second", "6"] in page.rows, "12 texts in two seconds"
     assert ["text: tokens_out", "98,765"] in page.rows
+    assert ["text, seconds", "2"] in page.rows
+    assert ["models: calls", "17"] in page.rows
+    assert ["models: cost, in the unit of the prices given", "1.2345"] in page.rows
+    assert ["workers", "2"] in page.rows
+    assert ["tokens and money of models", "not recorded"] not in page.rows
 
 
 def test_what_was_not_recorded_is_said(expansion: Path, copied: Path, tmp_path: Path) -> None:
@@ -157,7 +169,7 @@ def test_what_was_not_recorded_is_said(expansion: Path, copied: Path, tmp_path: 
     (copied / "timing.json").unlink(missing_ok=True)
     _, page = page_of(copied, tmp_path)
     assert ["seconds", "not recorded"] in page.rows
-    assert ["tokens and money of a language model", "not recorded"] in page.rows
+    assert ["tokens and money of models", "not recorded"] in page.rows
     assert any(cells[2:3] == ["not recorded"] for cells in page.rows)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -20,7 +19,7 @@ from recsys.augment.report.variety import Variety
 _TEMPLATE = "page.html"
 TIMING = "timing.json"
 _PRICED = ("token", "cost", "money", "usd", "request", "call", "cache")
-"""Counts whose names hold one of these are of an oracle, and stand with cost and time."""
+"""Counts whose names hold one of these are of a model, and stand with cost and time."""
 NOT_RECORDED = "not recorded"
 
 
@@ -85,25 +84,26 @@ def gather(folder: Path, samples: int) -> Content:
 
 
 def _costs(folder: Path, tallies: tuple[Tally, ...]) -> list[tuple[str, str]]:
-    """Seconds by phase, rows per second, and what oracles cost."""
+    """Seconds by phase, rows per second, and what models cost."""
     timing = read_json(folder / TIMING) if (folder / TIMING).is_file() else {}
-    rows = [
-        (f"{name}, seconds" if "second" not in name else name, _number(value)) for name, value in flat(timing)
-    ]
-    if not rows:
-        rows.append(("seconds", NOT_RECORDED))
-    phases = {name.rpartition(".")[2]: value for name, value in flat(timing)}
+    seconds, models = _numbers(timing.pop("seconds", {})), _numbers(timing.pop("models", {}))
+    rows = [(f"{phase}, seconds", _number(value)) for phase, value in seconds.items()]
+    rows = rows or [("seconds", NOT_RECORDED)]
     for tally in tallies:
-        seconds = phases.get(tally.kind)
-        if seconds:
-            rows.append((f"{tally.kind}: originals per second", _number(tally.rows / seconds)))
-    priced = [
+        if seconds.get(tally.kind):
+            rows.append((f"{tally.kind}: originals per second", _number(tally.rows / seconds[tally.kind])))
+    if seconds.get("total"):
+        stored = sum(tally.stored for tally in tallies)
+        rows.append(("augmented rows per second, all phases", _number(stored / seconds["total"])))
+    rows += [(name, _number(value)) for name, value in _numbers(timing).items()]
+    priced = [_priced(name.removeprefix("oracle:"), value) for name, value in models.items()]
+    priced += [
         (f"{tally.kind}: {name}", _number(count))
         for tally in tallies
         for name, count in tally.others.items()
         if any(word in name.lower() for word in _PRICED)
     ]
-    return rows + (priced or [("tokens and money of a language model", NOT_RECORDED)])
+    return rows + (priced or [("tokens and money of models", NOT_RECORDED)])
 
 
 def _skipped(tallies: tuple[Tally, ...]) -> list[tuple[str, str]]:
@@ -130,21 +130,28 @@ def _skipped(tallies: tuple[Tally, ...]) -> list[tuple[str, str]]:
 
 def _warnings(tallies: tuple[Tally, ...]) -> list[str]:
     return [
-        f"{tally.kind}: the counts say {tally.accepted:,} accepted, the folder holds {tally.stored:,}"
+        f"{tally.kind}: the counts say {tally.accepted:,} accepted, the folder holds {tally.stored:,}; "
+        "rows were erased, or the folder was edited"
         for tally in tallies
         if tally.accepted != tally.stored
     ]
 
 
-def flat(table: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """The numbers of a nested table by dotted name."""
-    rows: list[tuple[str, float]] = []
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            rows += flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            rows.append((f"{prefix}{name}", float(value)))
-    return rows
+def _priced(name: str, value: float) -> tuple[str, str]:
+    if name == "cost_millionths":
+        return "models: cost, in the unit of the prices given", f"{value / 1e6:,.4f}"
+    return f"models: {name}", _number(value)
+
+
+def _numbers(table: object) -> dict[str, float]:
+    """The numbers of a table."""
+    if not isinstance(table, Mapping):
+        return {}
+    return {
+        str(name): float(value)
+        for name, value in table.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 def _number(value: float) -> str:
