@@ -26,6 +26,8 @@ def _words(text: str) -> frozenset[str]:
 _HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]")
 _WORDLESS = re.compile(r"[\W_]+")
 _LATIN = re.compile(r"[A-Za-z]")
+_NOT_LATIN = bytes(code for code in range(256) if not chr(code).isascii() or not chr(code).isalpha())
+_ASCII = re.compile(r"[\x00-\x7f]+")
 _FOREIGN = re.compile(r"[\u0370-\u1fff\u3040-\u30ff\u3130-\u318f\uac00-\ud7af]")
 """Greek to Georgian and beyond, kana, hangul: scripts of neither English nor Chinese."""
 ENGLISH_WORDS = _words("the a an of and with for in on to from by is this your our or not no at")
@@ -64,7 +66,9 @@ def language_of(text: str) -> Language:
         if not _LATIN.search(text):
             return "none"
         return "other" if _speaks_other(text) else "en"
-    han, latin, foreign = (len(p.findall(text)) for p in (_HAN, _LATIN, _FOREIGN))
+    rest = _ASCII.sub("", text)  # mostly little: letters of Latin are counted as bytes, and fast
+    latin = len(text.encode("ascii", "ignore").translate(None, _NOT_LATIN))
+    han, foreign = len(_HAN.findall(rest)), len(_FOREIGN.findall(rest))
     if foreign > 0.1 * (han + latin + foreign):
         return "other"
     if han:
