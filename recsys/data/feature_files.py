@@ -16,13 +16,11 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing, write_atomically
@@ -110,16 +108,6 @@ class FeatureFiles:
         """Whether there is a note, so features."""
         return (self.folder / ABOUT).is_file()
 
-    def number_of_keys(self, name: str, end: datetime) -> int:
-        """How many users (or items) of a view have a row at `end` or before."""
-        key = SCHEMAS[name].names[0]
-        bound = pa.scalar(end, SCHEMAS[name].field("event_timestamp").type)
-        found: list[pa.Array] = []
-        for path in self.view(name).glob("*.parquet"):
-            table = pq.read_table(path, columns=[key, "event_timestamp"])
-            found.append(pc.unique(table.filter(pc.less_equal(table["event_timestamp"], bound))[key]))
-        return len(pc.unique(pa.chunked_array(found, pa.string())))
-
     def write_about(self, about: dict[str, Any]) -> None:
         """Leave the note, last of all files."""
         write_atomically(self.folder / ABOUT, json.dumps(about, indent=1))
@@ -133,6 +121,10 @@ class FeatureFiles:
     def view(self, name: str) -> Path:
         """The folder of a view's files."""
         return self.folder / OFFLINE / name
+
+    def view_paths(self, name: str) -> list[Path]:
+        """A view's files: the base, then what was pushed, oldest first."""
+        return sorted(self.view(name).glob("*.parquet"))
 
     def write_base(self, name: str, tables: Iterable[pa.Table]) -> int:
         """Replace a view's rows, what was pushed included, one table at a time; the number of rows.

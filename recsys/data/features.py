@@ -34,6 +34,7 @@ from recsys.data.feast_calls import feast, offline
 from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
 from recsys.data.log import grain_seconds, positives
+from recsys.data.newest import copy_newest
 from recsys.data.push import merged_states
 from recsys.data.same_shop import event_hashes, same_shop, sketch_of
 from recsys.data.states import NOWHERE, require_known, states_at
@@ -139,7 +140,7 @@ class FeatureStoreRoom(AugmentedViews):
         with self._pushing, offline("materialise the features"):
             path = online_file(self.store)
             if path is None:
-                _copy(self.store, end, views)
+                copy_newest(self.store, self.files, views, end)
             else:
                 self._rebuild(path, end, views)
 
@@ -147,14 +148,12 @@ class FeatureStoreRoom(AugmentedViews):
         tables = [f"{self.store.project}_{view}" for view in views]
         beside = online_tables.empty_beside(path, tables)
         try:
-            _copy(open_store(self.folder, online=beside), end, views)
+            copied = copy_newest(open_store(self.folder, online=beside), self.files, views, end)
             for view, table in zip(views, tables, strict=True):
-                copied = online_tables.number_of_keys(beside, table)
-                known = self.files.number_of_keys(view, end)
-                if copied != known:
-                    raise DependencyError(
-                        f"{view}: {copied:,} users or items were copied of {known:,}; the rows before stay"
-                    )
+                written = online_tables.number_of_keys(beside, table)
+                if written != copied[view]:
+                    what = f"{written:,} users or items were copied of {copied[view]:,}"
+                    raise DependencyError(f"{view}: {what}; the rows before stay")
             online_tables.exchange(path, beside, tables)
         finally:
             online_tables.drop(beside)
@@ -286,7 +285,7 @@ class FeatureStoreRoom(AugmentedViews):
                 with offline("erase users"):
                     empty_tables(self.store)
                     newest = int(self.files.read_about()["newest"]) + 1
-                    _copy(self.store, datetime.fromtimestamp(newest, UTC), USER_VIEWS)
+                    copy_newest(self.store, self.files, USER_VIEWS, datetime.fromtimestamp(newest, UTC))
             return known
         online_tables.drop(path.with_name(f"{path.name}.new"))
         if not path.is_file():
@@ -349,12 +348,6 @@ class FeatureStoreRoom(AugmentedViews):
                 f"{self.folder}: features hold {written} events per user, features.history_length is "
                 f"{config.history_length}. Write the features again."
             )
-
-
-def _copy(store: FeatureStore, end: datetime, views: Sequence[str]) -> None:
-    store.materialize(
-        datetime(1970, 1, 1, tzinfo=UTC), end, feature_views=list(views), disable_event_timestamp=False
-    )
 
 
 def _whole(column: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -104,16 +104,17 @@ def test_a_failed_copy_leaves_the_rows_before(
 ) -> None:
     room = room_with(tmp_path, shop, config)
     before = room.online(["u1", "u2"])
-    copy = features_module._copy
+    copy = features_module.copy_newest
 
-    def failing(*arguments: object) -> None:
-        copy(*arguments)  # type: ignore[arg-type]
+    def failing(*arguments: object) -> dict[str, int]:
+        numbers = copy(*arguments)  # type: ignore[arg-type]
         if failure == "interrupted":
             raise sqlite3.OperationalError("disk full")
         with sqlite3.connect(tmp_path / "online.db.new") as connection:
             connection.execute("DELETE FROM recsys_user_items WHERE rowid < 10")
+        return numbers
 
-    monkeypatch.setattr(features_module, "_copy", failing)
+    monkeypatch.setattr(features_module, "copy_newest", failing)
     with pytest.raises(DependencyError, match="disk full" if failure == "interrupted" else "were copied of"):
         room.materialize()
     assert room.online(["u1", "u2"]) == before
