@@ -115,7 +115,7 @@ class RecommendationResponse(Wire):
                     "degraded": [],
                     "augmentation": {
                         "policy_id": "online-c0ffee123456",
-                        "ops": ["insert", "backward_extension"],
+                        "ops": ["insert"],
                         "views": 4,
                         "ms": 0.12,
                         "reason": None,
