@@ -550,3 +550,15 @@ def test_every_setting_has_a_sentence():
         assert (op.__doc__ or "").strip()
         for name, field in op.model_fields.items():
             assert field.description, f"{op.name}.{name}"
+
+
+def test_the_guide_lists_every_op_and_its_cost():
+    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = {row.split("|")[1].strip().strip("`"): row for row in guide.splitlines() if row.startswith("| `")}
+    assert set(rows) == set(REPRESENTATION_OPS)
+    for name, op in REPRESENTATION_OPS.items():
+        forward, backward = op().extra
+        cost = "`steps` + `steps`" if name == "pgd" else f"{forward} + {backward}"
+        assert rows[name].endswith(f"| {cost} |"), name
+        strengths = {field for field in op.model_fields if field.endswith("_range")}
+        assert all(f"`{field}`" in rows[name] for field in strengths), name
