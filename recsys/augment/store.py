@@ -1,13 +1,22 @@
 """An expansion on disk: the expanded texts and histories, their provenance, and the policy that made them.
 
     OUT/
-      policy.toml  counts.json
+      policy.toml          what made them
+      counts.json          {"history": COUNTS, "text": COUNTS, "ops": {"history": OPS, "text": OPS}}
       texts.parquet        row_id, parent_id (null for originals), item_id, text, fields (JSON, of originals)
       histories.parquet    row_id, parent_id, user_id, moment, item_ids (null where masked), event_types,
                            timestamps
       provenance.parquet   one row per augmented row
+      run.json             the run's key, what it was made of, and the files' digests; written last
+      timing.json          {"workers": n, "seconds": {"side": s, "text": s, "history": s, "total": s, …}}
+
+COUNTS are `rows`, `accepted`, `left_alone`, `language:<code>`, `rejected:<reason>`, `skipped:<gate or op>`.
+OPS are, by chain of ops (`item_dropout>crop`), `accepted` and one count per reason of refusal, whoever
+refused: acceptance, a gate, the cap (`over_max_expansion`), drift (`drift:<what>`); they add up to COUNTS.
+`text` and `history` of the seconds are summed over workers. Only `timing.json` differs between equal runs.
 
 The folder stands alone: originals are in it, so that each augmented row can be explained and made again.
+What a run keeps beside these files while it is unfinished, `recsys.augment.bulk_state` says.
 """
 
 from __future__ import annotations
@@ -23,12 +32,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recsys.artifacts import replacing, write_atomically
 from recsys.augment.example import Example, HistoryExample, TextExample
-from recsys.augment.expand import ExpandedContexts, ExpandedTexts
-from recsys.augment.fields import item_fields
 from recsys.augment.policy import Policy, load_policy
-from recsys.contexts import EVENT_TYPES, MASKED, Contexts, Vocabulary, event_code
+from recsys.contexts import Contexts, Vocabulary, event_code
 from recsys.errors import ArtifactError, InputError
 from recsys.types import NEGATIVE_EVENTS
 
@@ -99,23 +105,6 @@ def friends_of(relations: pd.DataFrame | None) -> dict[str, list[str]]:
     return friends
 
 
-def write_expansion(
-    out: Path,
-    policy: Policy,
-    items: pd.DataFrame,
-    vocabulary: Vocabulary,
-    texts: ExpandedTexts,
-    contexts: ExpandedContexts,
-) -> None:
-    """Persist an expansion into a folder; each file is replaced whole."""
-    _write(out / "texts.parquet", _text_table(items, texts))
-    _write(out / "histories.parquet", _history_table(vocabulary, contexts))
-    _write(out / "provenance.parquet", pa.concat_tables([texts.provenance, contexts.provenance]))
-    counts = {"history": contexts.counts, "text": texts.counts}
-    write_atomically(out / "counts.json", json.dumps(counts, indent=1, ensure_ascii=False))
-    write_atomically(out / "policy.toml", policy.to_toml())
-
-
 def load_row(folder: Path, row_id: str) -> tuple[StoredRow, Policy]:
     """One augmented row of an expansion, and the policy that made it.
 
@@ -157,47 +146,6 @@ def load_row(folder: Path, row_id: str) -> tuple[StoredRow, Policy]:
     return StoredRow(provenance, original, row, catalogue.item_ids), policy
 
 
-def _text_table(items: pd.DataFrame, texts: ExpandedTexts) -> pa.Table:
-    item_ids = [str(item_id) for item_id in items["item_id"].tolist()]
-    count = len(item_ids)
-    parents = texts.parents[count:].tolist()
-    fields = [json.dumps(values, ensure_ascii=False) for values in item_fields(items)]
-    row_ids = [f"item:{item_id}" for item_id in item_ids]
-    return pa.table(
-        {
-            "row_id": row_ids + texts.provenance["row_id"].to_pylist(),
-            "parent_id": pa.array([None] * count + [row_ids[i] for i in parents], pa.string()),
-            "item_id": item_ids + [item_ids[i] for i in parents],
-            "text": pa.array(texts.texts, pa.string()),
-            "fields": pa.array(fields + [None] * len(parents), pa.string()),
-        }
-    )
-
-
-def _history_table(vocabulary: Vocabulary, expanded: ExpandedContexts) -> pa.Table:
-    contexts = expanded.contexts
-    originals = int((contexts.parents < 0).sum())
-    users, moments = contexts.user_ids.tolist(), contexts.moments.tolist()
-    row_ids = [f"user:{user}@{moment}" for user, moment in zip(users, moments, strict=True)][:originals]
-    catalogue, event_types = pa.array(vocabulary.item_ids, pa.string()), pa.array(EVENT_TYPES)
-    offsets = pa.array(contexts.history_offsets.astype(np.int32))
-    lists = {
-        "item_ids": catalogue.take(pa.array(contexts.history_rows, mask=contexts.history_rows == MASKED)),
-        "event_types": event_types.take(pa.array(contexts.history_events)),
-        "timestamps": pa.array(contexts.history_timestamps),
-    }
-    parents = contexts.parents[originals:].tolist()
-    return pa.table(
-        {
-            "row_id": row_ids + expanded.provenance["row_id"].to_pylist(),
-            "parent_id": pa.array([None] * originals + [row_ids[i] for i in parents], pa.string()),
-            "user_id": pa.array(users, pa.string()),
-            "moment": pa.array(moments, pa.int64()),
-            **{name: pa.ListArray.from_arrays(offsets, values) for name, values in lists.items()},
-        }
-    )
-
-
 def _text_example(row: dict[str, Any]) -> TextExample:
     return TextExample(row["row_id"], row["text"], json.loads(row["fields"] or "{}"))
 
@@ -224,8 +172,3 @@ def _rows(path: Path, column: str, values: Sequence[str]) -> list[dict[str, Any]
     except (OSError, pa.ArrowException) as error:
         raise ArtifactError(f"{path}: cannot be read ({error})") from error
     return rows
-
-
-def _write(path: Path, table: pa.Table) -> None:
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)

@@ -23,6 +23,8 @@ import pytest
 from recsys.augment import bulk
 from recsys.augment.crew import run_all
 from recsys.augment.expand import expand_contexts, expand_texts
+from recsys.augment.policy import policy_from_plain
+from recsys.augment.shard_files import write_grown
 from recsys.augment.shards import TextShards
 from recsys.augment.store import load_row
 from recsys.augment.vectors import TextVectors
@@ -129,10 +131,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     time.sleep(1.0)  # orphans notice, and end
     before = finished(tmp_path)
     written: list[str] = []
-    write = bulk.write_grown
-    monkeypatch.setattr(
-        bulk, "write_grown", lambda path, *rest: (written.append(path.name), write(path, *rest))
-    )
+
+    def noted(path: Path, *rest: Any) -> None:
+        written.append(path.name)
+        write_grown(path, *rest)
+
+    monkeypatch.setattr("recsys.augment.bulk.write_grown", noted)
     world.expand(tmp_path, workers=1)
     assert contents(tmp_path) == contents(alone)
     assert len(before) >= 4
@@ -283,7 +287,7 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_objects_at_one_time_are_bounded(tmp_path: Path) -> None:
-    policy = world.policy(gates=[], drift=None)
+    policy = policy_from_plain({"name": "thin", "history": {"ops": [{"op": "item_dropout", "p": 0.8}]}})
 
     def peak(users: int) -> int:
         what = world.source(contexts=world.contexts(users))

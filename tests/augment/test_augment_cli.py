@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from recsys.augment.registry import COMPOSITES, OPS
+from recsys.augment.representation import REPRESENTATION_OPS
 from recsys.augment.store import user_contexts
 from recsys.cli import main
 from recsys.contexts import Vocabulary
@@ -45,7 +48,7 @@ def expansion(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_ops_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["augment", "ops", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)
-    assert {row["name"] for row in table} == set(OPS) | set(COMPOSITES)
+    assert {row["name"] for row in table} == {*OPS, *COMPOSITES, *REPRESENTATION_OPS}
     assert all(row["meaning"] and all(s["meaning"] for s in row["settings"]) for row in table)
     assert main(["augment", "ops"]) == 0
     assert "word_dropout (text)" in capsys.readouterr().out
@@ -120,6 +123,67 @@ def test_bad_usage_is_one_line(
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1
     assert word in errors[0]
+
+
+def test_the_command_says_the_same_with_many_workers(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    run = ["augment", "run", "--data", str(shop), "--policy", "strong"]
+    assert main([*run, "--out", str(tmp_path / "one"), "--workers", "1"]) == 0
+    capsys.readouterr()
+    assert main([*run, "--out", str(tmp_path / "three"), "--workers", "3"]) == 0
+    assert "text: accepted" in capsys.readouterr().out
+    names = ("texts.parquet", "histories.parquet", "provenance.parquet", "counts.json", "run.json")
+    for name in names:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "three" / name).read_bytes()
+    assert {row["created"].timestamp() for row in rows_of(tmp_path / "one")} == {1_700_000_000}
+    counts = json.loads((tmp_path / "one" / "counts.json").read_text())
+    chains = counts["ops"]["history"]
+    assert sum(reasons["accepted"] for reasons in chains.values()) == counts["history"]["accepted"] > 0
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert main([*run, "--out", str(tmp_path / "no")]) == 2
+    assert "SOURCE_DATE_EPOCH" in capsys.readouterr().err
+
+
+def test_meaning_asks_the_encoder_unless_told_not_to(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+
+    class Bags:
+        @classmethod
+        def load(cls, *_: object) -> Bags:
+            return cls()
+
+        def encode(self, texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+            encoded.extend(texts)
+            return np.array([[len(text), 1.0] for text in texts], np.float32)
+
+    monkeypatch.setattr("recsys.model.encoder.TextEncoder", Bags)
+    policy = tmp_path / "mine.toml"
+    lines = [
+        'name = "mine"',
+        "[[text.ops]]",
+        'op = "attribute_backfill"',
+        "[[text.gates]]",
+        'gate = "meaning"',
+    ]
+    policy.write_text("\n".join(lines))
+    run = ["augment", "run", "--data", str(shop), "--policy", str(policy), "--workers", "2", "--out"]
+    assert main([*run, str(tmp_path / "without"), "--no-encoder"]) == 0
+    assert not encoded
+    skipped = json.loads((tmp_path / "without" / "counts.json").read_text())["text"]
+    assert skipped["skipped:meaning"] == skipped["accepted"] > 0
+    assert main([*run, str(tmp_path / "with")]) == 0
+    assert len(encoded) == len(set(encoded)) > 0
+    assert "skipped:meaning" not in json.loads((tmp_path / "with" / "counts.json").read_text())["text"]
+    assert all("meaning" in dict(row["scores"]) for row in rows_of(tmp_path / "with"))
+
+
+def rows_of(out: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(out / "provenance.parquet").to_pylist()
+    return rows
 
 
 def test_off_writes_the_originals(shop: Path, tmp_path: Path) -> None:

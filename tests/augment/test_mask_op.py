@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -12,13 +13,13 @@ from numpy.typing import NDArray
 from recsys.augment.constraints import Acceptance
 from recsys.augment.example import HistoryExample
 from recsys.augment.examples import history_samples
-from recsys.augment.expand import expand_contexts, expand_texts
+from recsys.augment.expand import expand_contexts
 from recsys.augment.explain import explain, replay
 from recsys.augment.gates.gate import Evidence
 from recsys.augment.gates.history import LabelConsistency, Related
 from recsys.augment.neighbours import fit_covisitation
 from recsys.augment.policy import policy_from_plain
-from recsys.augment.store import load_row, write_expansion
+from recsys.augment.store import load_row
 from recsys.config import Config
 from recsys.contexts import MASKED, Contexts, Vocabulary, concatenate
 from recsys.model.batching import pad_histories, trainable
@@ -161,16 +162,29 @@ def test_gates_and_drift_read_over_a_mask() -> None:
 
 
 def test_a_stored_masked_row_explains_and_replays(tmp_path: Path) -> None:
-    import pandas as pd
-
-    items = pd.DataFrame({"item_id": VOCABULARY.item_ids, "title": ["mug"] * NUM_ITEMS})
-    grown = expand_contexts(walks(), VOCABULARY, POLICY, seed=5, created=0)
-    texts = expand_texts(items, items["title"].tolist(), POLICY, seed=5, created=0)
-    write_expansion(tmp_path, POLICY, items, VOCABULARY, texts, grown)
-    row_id = grown.provenance["row_id"][0].as_py()
-    stored, policy = load_row(tmp_path, row_id)
+    pd.DataFrame({"item_id": VOCABULARY.item_ids, "title": "mug"}).to_parquet(tmp_path / "items.parquet")
+    events = [(f"u{u}", f"i{(u + step) % 20}", 1_600_000_000 + step) for u in range(60) for step in range(7)]
+    frame = pd.DataFrame(events, columns=["user_id", "item_id", "timestamp"])
+    frame.to_parquet(tmp_path / "interactions.parquet")
+    (tmp_path / "mine.toml").write_text(POLICY.to_toml())
+    out = tmp_path / "out"
+    run = [
+        "augment",
+        "run",
+        "--data",
+        str(tmp_path),
+        "--policy",
+        str(tmp_path / "mine.toml"),
+        "--out",
+        str(out),
+    ]
+    assert main(run) == 0
+    row_ids = pq.read_table(out / "provenance.parquet")["row_id"].to_pylist()
+    assert len(row_ids) > 30
+    stored, policy = load_row(out, row_ids[0])
     assert MASKED in stored.row.history  # type: ignore[union-attr]
     assert replay(stored.provenance, stored.original, policy)[1:4] == stored.row[1:4]
     shown = str(explain(stored.provenance, stored.original, policy, stored.item_ids))
     assert "[mask]" in shown
     assert "i39" not in shown
+    assert main(["augment", "replay", row_ids[0], "--from", str(out)]) == 0
