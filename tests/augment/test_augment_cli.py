@@ -165,7 +165,7 @@ def test_meaning_asks_the_encoder_unless_told_not_to(
     lines = [
         'name = "mine"',
         "[[text.ops]]",
-        'op = "attribute_backfill"',
+        'op = "word_dropout"',
         "[[text.gates]]",
         'gate = "meaning"',
     ]
