@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -20,6 +21,7 @@ from recsys.augment.gates.history import LabelConsistency, Related
 from recsys.augment.neighbours import fit_covisitation
 from recsys.augment.policy import policy_from_plain
 from recsys.augment.store import load_row
+from recsys.cli import main
 from recsys.config import Config
 from recsys.contexts import MASKED, Contexts, Vocabulary, concatenate
 from recsys.model.batching import pad_histories, trainable
