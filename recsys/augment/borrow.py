@@ -49,7 +49,7 @@ class _Borrow(HistoryOp):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Merge the events by time; what the user did comes after what is borrowed at the same second."""
-        history, events, times = map(list, example[1:4])
+        history, events, times = list(example.history), list(example.event_types), list(example.timestamps)
         items, kinds, lent = values[:3]
         own = example.timestamps
         for i in sorted(range(len(lent)), key=lent.__getitem__)[::-1]:  # from the end: earlier places hold

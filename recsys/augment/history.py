@@ -210,7 +210,7 @@ class Insert(ByNeighbour):
 
     def edit(self, example: HistoryExample, values: tuple[Any, ...]) -> HistoryExample:
         """Insert each item before its anchor, with the anchor's event type and timestamp."""
-        history, events, times = map(list, example[1:4])
+        history, events, times = list(example.history), list(example.event_types), list(example.timestamps)
         positions, items = values
         for i in range(len(positions) - 1, -1, -1):  # from the end, so that the positions still hold
             at = positions[i]
