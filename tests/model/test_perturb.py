@@ -19,7 +19,9 @@ from recsys.augment.representation import (
     Pgd,
     Representation,
 )
+from recsys.augmented import augment_rows
 from recsys.config import AugmentConfig, ModelConfig
+from recsys.contexts import Vocabulary
 from recsys.errors import ConfigError
 from recsys.model.batching import seen_items, target_pairs, uniform_candidates
 from recsys.model.passes import StepPasses, plain_pass
@@ -562,3 +564,14 @@ def test_the_guide_lists_every_op_and_its_cost():
         assert rows[name].endswith(f"| {cost} |"), name
         strengths = {field for field in op.model_fields if field.endswith("_range")}
         assert all(f"`{field}`" in rows[name] for field in strengths), name
+
+
+def test_a_policys_ops_reach_training_and_off_is_nothing(shop, config, tmp_path):
+    file = tmp_path / "p.toml"
+    file.write_text(POLICY)
+    rows, vocabulary = shop(20, 24, 0), Vocabulary([f"i{k}" for k in range(24)])
+    for enabled in (True, False):
+        augment = AugmentConfig(enabled=enabled, policy=str(file))
+        settings = config.model_copy(update={"augment": augment})
+        grown = augment_rows(rows, vocabulary, 0, settings, tmp_path / "provenance.parquet")
+        assert [op.name for op in grown.representation.ops] == (["mixup", "pgd"] if enabled else [])
