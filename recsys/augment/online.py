@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from recsys.augment.constraints import Protection
@@ -197,7 +199,10 @@ class OnlineAugmenter:
     def _log_failure(self, error: Exception) -> None:
         self._failures += 1  # a race between threads costs a line of the log
         if self._failures <= _LOGGED_FAILURES:
-            log.warning("an augmentation op failed: %s", type(error).__name__, exc_info=error)
+            # Where it happened, and not what it says: a message may repeat what the user did.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            log.warning("an augmentation op failed: %s in %s", type(error).__name__, where)
 
 
 def _told(example: HistoryExample) -> History | None:

@@ -151,7 +151,7 @@ def test_an_op_that_raises_costs_the_views_and_nothing_else(
     side: OnlineSide, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
-        raise ZeroDivisionError("broken op")
+        raise ZeroDivisionError("i14 is broken")
 
     monkeypatch.setattr(ItemDropout, "sample", broken)
     made = augmenter(side)

@@ -40,6 +40,11 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert isinstance(tuned["kept"], bool)
     assert tuned["why"]
     assert max(tuned["weights_moved"].values()) > 0
+    online = manifest.stages["online"]
+    assert isinstance(online["kept"], bool)
+    assert online["why"]
+    assert online["skipped"] == {}
+    assert {"online_policy.toml", "online_neighbours_offsets.npy"} <= set(manifest.files)
     assert manifest.stages["export"]["index"]["recall_at_100"] == 1.0
     assert manifest.stages["export"]["user_tower"]["top_20_overlap"] >= 0.99
     assert not (made.run.path / "work").exists()
