@@ -46,7 +46,7 @@ class Caller:
 
     Args:
         service: The endpoint and its limits.
-        pause: Waits for so many seconds.
+        pause: Waits for so many seconds; the default ends early where `stop` is called.
         transport: What carries the calls, for httpx; None is the network.
 
     Raises:
@@ -56,10 +56,11 @@ class Caller:
     def __init__(
         self,
         service: ChatService,
-        pause: Callable[[float], None] = time.sleep,
+        pause: Callable[[float], object] | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._service, self._pause = service, pause
+        self._service, self._stopped = service, threading.Event()
+        self._pause = pause or self._stopped.wait
         headers = {"Content-Type": "application/json"}
         if service.api_key_env:
             key = os.environ.get(service.api_key_env, "").strip()
@@ -106,7 +107,7 @@ class Caller:
         rng = stream(key, "jitter")
         status: int | None = None
         for attempt in range(self._service.max_retries + 1):
-            if self.open:
+            if self.open or self._stopped.is_set():
                 raise Refused("unreachable", status)
             self.count("retries" if attempt else "first_calls")
             wait, billed = None, False
@@ -143,6 +144,10 @@ class Caller:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def stop(self) -> None:
+        """Make no further call and end all pauses: the run is over."""
+        self._stopped.set()
 
     def _stop_if_hopeless(self, status: int) -> None:
         service = self._service

@@ -55,6 +55,11 @@ class ChatRewriter:
             "cost_millionths": round(1e6 * self._budget.cost),
         }
 
+    def close(self) -> None:
+        """Close the connections."""
+        if self._caller is not None:
+            self._caller.close()
+
     def answer(self, requests: Sequence[Request], done: Done) -> None:
         """Ask for all of them, at most `concurrency` calls at one time.
 
@@ -80,7 +85,10 @@ class ChatRewriter:
                         done(request, answer)
                     if number % 100 == 0:
                         logger.info("%s: %d of %d calls", self._service.op, number, len(groups))
-            except BaseException:
+            except (
+                BaseException
+            ):  # an interruption too: threads that wait for their next try would hold it up
+                self._caller.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

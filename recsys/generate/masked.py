@@ -64,6 +64,10 @@ class MaskedModel:
         """Texts that went through the model."""
         return {"masked_texts": self._asked}
 
+    def close(self) -> None:
+        """Let go of the model."""
+        self.__dict__.pop("_loaded", None)
+
     def answer(self, requests: Sequence[Request], done: Done) -> None:
         """Per gap a tuple of (word, log-probability), likeliest first; a gap that was cut off has none."""
         loaded = self._loaded

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from recsys.augment.asking import Answer, ChatService, MaskedService, Request, Service, TranslationService
 from recsys.augment.policy import Policy
@@ -37,6 +37,9 @@ class Backend(Protocol):
 
     def spent(self) -> Mapping[str, int]:
         """What it has cost so far."""
+
+    def close(self) -> None:
+        """Let go of models and connections."""
 
 
 class ModelOracle:
@@ -84,7 +87,9 @@ class ModelOracle:
         return {f"oracle:{name}": count for name, count in sorted(total.items())}
 
     def close(self) -> None:
-        """Close the file of answers."""
+        """Close the file of answers, and let go of models and connections."""
+        for backend in self._backends.values():
+            backend.close()
         self._file.close()
 
     def __enter__(self) -> ModelOracle:
@@ -139,7 +144,7 @@ def oracle_for(policy: Policy, answers: Path, device: str = "auto") -> Iterator[
         )
 
 
-def backend_of(service: Service, device: str) -> Any:
+def backend_of(service: Service, device: str) -> Backend:
     """What stands behind a service; torch is imported only where a model runs here."""
     if isinstance(service, MaskedService):
         from recsys.generate.masked import MaskedModel

@@ -55,6 +55,10 @@ class Translator:
         """Texts that went there and back."""
         return self._counts
 
+    def close(self) -> None:
+        """Let go of the models."""
+        self.__dict__.pop("_pair", None)
+
     def answer(self, requests: Sequence[Request], done: Done) -> None:
         """The text that came back; refused are texts that are too long, or of which nothing came back."""
         there, back = self._pair

@@ -329,6 +329,12 @@ class TestWholeTexts:
         grown = expanded(policy, ScriptedOracle(says(text)), [TITLES[2]])
         assert grown.texts[1:] == [text], grown.counts
 
+    def test_a_number_inside_another_is_not_the_same_number(self) -> None:
+        op = LLMRewrite(base_url="http://x/v1", model="m")
+        example = example_of("家用陶瓷杯子 500毫升 早餐牛奶", says("家用陶瓷杯子 1500毫升 早餐牛奶咖啡"))
+        assert op.plan(example, stream(0, "x")) is None
+        assert example.answers.counts == {"refused:llm_rewrite:protected_span_lost": 1}
+
     def test_attributes_of_the_row_may_be_said(self) -> None:
         op = LLMRewrite(base_url="http://x/v1", model="m", mode="expand")
         text = "Soft shirt in blue, a gift"

@@ -156,6 +156,24 @@ def test_a_timeout_is_retried_and_counts_as_spent() -> None:
     assert rewriter.spent()["prompt_tokens"] > 1000  # the call that was given up may be billed in full
 
 
+@pytest.mark.parametrize("retries", [0, 2])
+def test_calls_without_an_answer_stay_within_the_budget(retries: int) -> None:
+    with serving(slowly(0.5)) as endpoint:
+        op = LLMRewrite(
+            base_url=endpoint.url,
+            model="m",
+            timeout=0.1,
+            max_retries=retries,
+            max_tokens_budget=6000,
+            concurrency=1,
+        )
+        answers, rewriter = asked(op, requests_of(op))
+        assert 1 <= len(endpoint.bodies) <= 3
+    spent = rewriter.spent()
+    assert 2000 < spent["prompt_tokens"] + spent["output_tokens"] <= 6000
+    assert "budget" in {a.refused for a in answers.values()}
+
+
 BAD = {
     "not JSON": "Sure! Here is the text: soft shirt",
     "another schema": {"items": [{"id": 1, "title": "x"}]},
@@ -326,6 +344,19 @@ def test_a_wrong_address_stops_the_run(status: int) -> None:
         op = LLMRewrite(base_url=endpoint.url, model="missing", concurrency=1)
         with pytest.raises(ConfigError, match="does not offer the model 'missing'"):
             asked(op, requests_of(op))
+
+
+def test_an_end_of_the_run_does_not_wait_for_retries() -> None:
+    def script(number: int, body: dict[str, Any]) -> Any:
+        time.sleep(0.1 * number)
+        return (503, {"Retry-After": "50"}, {}) if number == 0 else (401, {}, {})
+
+    with serving(script) as endpoint:
+        op = LLMRewrite(base_url=endpoint.url, model="m", concurrency=2)
+        started = time.monotonic()
+        with pytest.raises(ConfigError):
+            ChatRewriter(op.service).answer(requests_of(op), lambda request, answer: None)
+        assert time.monotonic() - started < 20
 
 
 def test_a_rerun_makes_no_call(tmp_path: Path) -> None:
