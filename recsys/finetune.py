@@ -1,9 +1,11 @@
 """Fine-tuning BERT item-centrically, and the rule that decides whether it is kept.
 
-Per step some hundreds of distinct items are encoded with gradients, every sampled interaction among them
-enters one loss, and one backward goes through the encoder: the cost is per item, not per interaction. The
-gradient reaches the encoder through a cut at the item vectors (gradient caching, Gao et al., RepL4NLP
-2021), so that processes share the texts of a step whatever contexts they hold.
+Per step some hundreds of distinct items are drawn and encoded with gradients, interactions with them enter
+one loss against one another, and one backward goes through the encoder: the cost is per item, not per
+interaction. Items outside the draw are no candidates: the interactions of a step are chosen by its items, so
+these are wanted more often than the rest, and the encoder would learn that what was drawn is wanted until all
+texts look alike. The gradient reaches the encoder through a cut at the item vectors (gradient caching, Gao et
+al., RepL4NLP 2021), so that processes share the texts of a step whatever contexts they hold.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from recsys.checkpoint import (
 from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.distributed import join_group
-from recsys.model.batching import seen_items, target_pairs, trainable, uniform_candidates
+from recsys.model.batching import drawn_candidates, pairs_among, seen_items, target_pairs, trainable
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_whitening, judge, keep, weights_moved
@@ -204,11 +206,8 @@ class _Tuning:
         chosen = self._texts_of(step)
         items = self._items_with(chosen)
         positions = self._contexts_of(items, rng)
-        weights = np.ones(len(positions), np.float32)
-        pairs = target_pairs(self.contexts, positions, weights)
-        candidates = uniform_candidates(
-            self.seen, np.concatenate([pairs.items, items]), self.config.train.num_negatives, rng
-        )
+        pairs = pairs_among(target_pairs(self.contexts, positions), items)
+        candidates = drawn_candidates(items, len(self.seen))
         kept = torch.from_numpy(
             (rng.random(len(self.text)) >= self.config.train.residual_dropout).astype(np.float32)
         ).to(self.device)
@@ -222,8 +221,8 @@ class _Tuning:
         total = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
         mine = positions[self.group.rank :: self.group.world]
         loss = batch_loss(
-            self.model, text, self.contexts, mine, target_pairs(self.contexts, mine), candidates, kept,
-            self.config.model.history_length,
+            self.model, text, self.contexts, mine, pairs_among(target_pairs(self.contexts, mine), items),
+            candidates, kept, self.config.model.history_length,
         ) / total  # fmt: skip
         if self.group.writes:
             drift = 1 - (text[rows] * self.frozen[rows]).sum(dim=1).mean()

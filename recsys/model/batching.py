@@ -113,6 +113,25 @@ def uniform_candidates(seen: Rows, targets: Rows, num_negatives: int, rng: np.ra
     return Candidates(np.concatenate([positives, drawn]), corrections.astype(np.float32), len(positives))
 
 
+def drawn_candidates(items: Rows, num_seen: int) -> Candidates:
+    """Items drawn uniformly from those seen in training, as the candidates of their own interactions.
+
+    Every non-target carries `log((num_seen - 1) / (number - 1))`, so that the sum estimates the full softmax.
+
+    Args:
+        items: Distinct, ascending.
+        num_seen: How many they were drawn from.
+    """
+    correction = np.log(max(num_seen - 1, 1) / max(len(items) - 1, 1))
+    return Candidates(items, np.full(len(items), correction, np.float32), len(items))
+
+
+def pairs_among(pairs: Pairs, items: Rows) -> Pairs:
+    """The pairs whose targets are among some items."""
+    wanted = np.isin(pairs.items, items)
+    return Pairs(pairs.users[wanted], pairs.items[wanted], pairs.weights[wanted])
+
+
 def in_batch_candidates(targets: Rows, log_shares: Floats) -> Candidates:
     """The batch's targets alone, with the logQ correction: count in the batch over its expectation.
 

@@ -5,11 +5,15 @@ import pytest
 import torch
 
 from recsys.finetune import _Tuning, finetune_encoder
+from recsys.model.batching import drawn_candidates, target_pairs, trainable, uniform_candidates
 from recsys.model.encoder import TextEncoder
 from recsys.model.gate import keep, weights_moved
 from recsys.model.layer_cache import LayerCache
+from recsys.model.step import batch_loss
 from recsys.model.whitening import Whitening
 from recsys.train import fit_towers
+
+WORDS = ["red", "blue", "green", "tea", "cup", "mug", "bag", "hat", "lamp", "soap", "oil"]
 
 
 class Killed(Exception):
@@ -132,6 +136,46 @@ def test_cold_items_keep_their_vectors_until_the_end(world, config, tmp_path):
     tuning = tuned(world, config, tmp_path)
     torch.testing.assert_close(tuning.text[20:], tuning.frozen[20:])
     assert not torch.allclose(tuning.text[:20], tuning.frozen[:20])
+
+
+def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_path):
+    """Few items of many per step: the loss over the whole catalogue, all texts encoded anew, must fall."""
+    settings = {"steps": 40, "max_passes": 1000.0, "items_per_step": 16, "contexts_per_step": 64}
+    tune_less = config.finetune.model_copy(update=settings)
+    name = config.encoder.model_copy(update={"name": str(tiny_bert)})
+    strong = config.model_copy(update={"finetune": tune_less, "encoder": name})
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.choice(WORDS, 3)) + f" {i % 30}" for i in range(120)]
+    encoder = TextEncoder.load(name, "cpu", "fp32")
+    raw, rows = encoder.encode(texts), shop(500, 120, 0)
+    whitening, counts = Whitening.fit(raw, 12), np.bincount(rows.target_rows, minlength=120)
+    fitted = fit_towers(rows, whitening.apply(raw), counts, strong, tmp_path / "t", epochs=3, progress=False)
+    tuning = _Tuning(encoder, texts, rows, fitted, whitening, strong, tmp_path / "f")
+    everyone = trainable(rows)
+    pairs = target_pairs(rows, everyone)
+    candidates = uniform_candidates(tuning.seen, pairs.items, 10**6, rng)
+
+    def loss():
+        text = torch.from_numpy(whitening.apply(tuning.encoder.encode(texts)))
+        with torch.no_grad():
+            summed = batch_loss(tuning.model, text, rows, everyone, pairs, candidates, None, 6)
+        return float(summed) / len(pairs.items)
+
+    before = loss()
+    tuning.run(False, None)
+    assert loss() < before - 0.05
+
+
+def test_drawn_candidates_estimate_the_full_softmax():
+    scores = np.random.default_rng(0).normal(size=200)
+    full = np.exp(np.delete(scores, 7)).sum()
+    estimates = []
+    for seed in range(400):
+        others = np.random.default_rng(seed).choice(np.delete(np.arange(200), 7), 19, replace=False)
+        drawn = drawn_candidates(np.sort(np.append(others, 7)), 200)
+        told = scores[drawn.rows] + drawn.log_corrections
+        estimates.append(np.exp(told[drawn.rows != 7]).sum())
+    assert np.mean(estimates) == pytest.approx(full, rel=0.03)
 
 
 def test_drift_is_held_back(world, config, tmp_path):
