@@ -10,7 +10,7 @@ report=$out/bench.md
 failed=0
 : >"$report"
 
-say() { printf '%s\n' "$*" | tee -a "$report"; }
+say() { printf '%s\n' "$@" | tee -a "$report"; } # a line per argument
 part() { # part TITLE COMMAND...: its output into the report; a missed bar is remembered, not the end
     say "" "## $1" ""
     shift

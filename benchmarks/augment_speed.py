@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=20_000)
-    parser.add_argument("--repeats", type=int, default=7, help="rounds; one more warms up")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds; one more warms up")
     parser.add_argument("--check", action="store_true", help="fail where a bar is missed")
     arguments = parser.parse_args()
     core = one_core()
