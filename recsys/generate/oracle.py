@@ -11,9 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from recsys.augment.asking import Answer, ChatService, MaskedService, Request, Service, TranslationService
+from recsys.augment.asking import Answer, MaskedService, Request, Service, TranslationService
 from recsys.augment.policy import Policy
 from recsys.augment.rounds import asks
+from recsys.errors import DependencyError
 from recsys.generate.cache import AnswerFile, answer_key
 
 logger = logging.getLogger(__name__)
@@ -145,7 +146,20 @@ def oracle_for(policy: Policy, answers: Path, device: str = "auto") -> Iterator[
 
 
 def backend_of(service: Service, device: str) -> Backend:
-    """What stands behind a service; torch is imported only where a model runs here."""
+    """What stands behind a service; torch is imported only where a model runs here.
+
+    Raises:
+        DependencyError: a package or the model is missing; names the op.
+    """
+    try:
+        return _backend(service, device)
+    except ImportError as error:
+        raise DependencyError(
+            f"{service.op}: {error}. Install the 'train' extra, or leave this op out of the policy"
+        ) from error
+
+
+def _backend(service: Service, device: str) -> Backend:
     if isinstance(service, MaskedService):
         from recsys.generate.masked import MaskedModel
 
@@ -154,8 +168,6 @@ def backend_of(service: Service, device: str) -> Backend:
         from recsys.generate.translate import Translator
 
         return Translator(service, device)
-    if isinstance(service, ChatService):
-        from recsys.generate.chat import ChatRewriter
+    from recsys.generate.chat import ChatRewriter
 
-        return ChatRewriter(service)
-    raise TypeError(f"no backend for {type(service).__name__}")
+    return ChatRewriter(service)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,13 @@ class TestModels:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         with pytest.raises(DependencyError, match=r"masked_lm: the model 'no/such' .* Give the folder"):
             ModelOracle(device="cpu").answer([fill("no/such", ("a ", ""), 0)])
+
+    def test_a_missing_package_names_the_op_and_the_extra(
+        self, folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "recsys.generate.masked", None)
+        with pytest.raises(DependencyError, match=r"masked_lm: .* Install the 'train' extra"):
+            ModelOracle(device="cpu").answer([fill(folders["bert"], ("a ", ""), 0)])
 
     def test_pickled_weights_are_refused(self, tmp_path: Path) -> None:
         folder = masked_folder(tmp_path / "bert")
