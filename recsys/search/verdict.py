@@ -12,7 +12,7 @@ import tomli_w
 
 from recsys.arms import Arm
 from recsys.artifacts import write_atomically
-from recsys.augment.policy import Policy
+from recsys.augment.policy import Policy, load_policy
 from recsys.config import AugmentConfig
 from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC, Trial
@@ -66,8 +66,6 @@ class Result:
         path = out / RECORD
         if not path.is_file():
             return None
-        from recsys.augment.policy import load_policy
-
         try:
             known = json.loads(path.read_text(encoding="utf-8"))
             verdict = Verdict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -81,3 +82,14 @@ def test_applicable_ops_are_told_by_the_data(tmp_path: Path) -> None:
     assert all(settings_of(OPS[name]) for names in facts.ops.values() for name in names)
     assert bench.num_rows > 0
     assert np.all(np.array(list(facts.sizes.values())) > 0)
+
+
+def test_two_searches_do_not_share_a_folder(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        command = ["augment", "search", "--data", str(shop), "--out", str(tmp_path), "--minutes", "1"]
+        assert main(command) == 1
+    assert "another search goes on there" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -122,7 +122,7 @@ def test_what_falls_behind_is_stopped_early(tmp_path: Path) -> None:
     result = searched(bench, tmp_path, trials=20)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned
-    assert all(trial.reason == "behind the median" and len(trial.curve) < 4 for trial in pruned)
+    assert all(trial.reason == "falls behind early" and len(trial.curve) < 4 for trial in pruned)
     best = max(trial.score for trial in result.trials if trial.score is not None)
     assert best > 0.1, "and what leads is not"
 
