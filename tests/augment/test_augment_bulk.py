@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import bulk_world as world
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -231,9 +230,11 @@ def test_the_time_of_making_outlives_a_kill(tmp_path: Path, monkeypatch: pytest.
         broken.setattr(bulk, "write_texts", stop)
         with pytest.raises(KeyboardInterrupt):
             world.expand(tmp_path, created=None)
+    next((tmp_path / ".work").glob("text-*.parquet")).unlink()
     world.expand(tmp_path, created=None)
     created = pq.read_table(tmp_path / "provenance.parquet")["created"].to_pylist()
     assert {moment.timestamp() for moment in created} == {1_600_000_000}
+    assert json.loads((tmp_path / "run.json").read_text())["created"] == 1_600_000_000
 
 
 def test_each_text_is_encoded_once_whatever_happens(
@@ -287,23 +288,20 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
 
 
 def test_rows_that_are_objects_at_one_time_are_bounded(tmp_path: Path) -> None:
-    policy = policy_from_plain({"name": "thin", "history": {"ops": [{"op": "item_dropout", "p": 0.8}]}})
+    ops = [{"op": "item_dropout", "p": 0.8}]
+    policy = policy_from_plain({"name": "thin", "history": {"copies": 4, "ops": ops}})
 
-    def peak(users: int) -> int:
+    def peak(users: int, rows: int) -> int:
         what = world.source(contexts=world.contexts(users))
         tracemalloc.start()
         try:
-            world.expand(tmp_path / str(users), source=what, policy=policy, shard_rows=64)
+            out = tmp_path / f"{users}-{rows}"
+            world.expand(out, source=what, policy=policy, shard_rows=rows, max_expansion=4.0)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    few, many = peak(400), peak(4_000)
-    columns = world.contexts(4_000)
-    size = sum(
-        np.asarray(getattr(columns, name)).nbytes for name in columns.__dataclass_fields__ if name != "role"
-    )
-    assert many - few < 6 * size, "ten times the rows cost their columns, not their objects"
+    assert peak(3_000, 64) < peak(3_000, 3_000) / 3
 
 
 def test_stored_rows_can_be_loaded(alone: Path) -> None:
