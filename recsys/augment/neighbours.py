@@ -123,7 +123,7 @@ def text_neighbours(
         contexts: Fit rows, none augmented.
         vectors: (num_items, dim) whitened text vectors of unit norm, or zero.
         top: Neighbours kept per item.
-        min_cosine: Texts under it are not alike; in whitened space about a quarter of all items have none above.
+        min_cosine: Texts under it are not alike; about a quarter of all items have none over it.
         max_cosine: Texts over it say the same.
 
     Raises:
