@@ -77,7 +77,7 @@ def replaced_share(op: Any, before: HistoryExample, after: HistoryExample) -> bo
 
 
 def masked_share(op: Any, before: HistoryExample, after: HistoryExample) -> bool:
-    """At most the highest rate is masked, the newest event never; enough is known, and nothing else changed."""
+    """At most the highest rate is masked, the newest event never; enough stays known, the rest as it was."""
     hidden = [i for i, item in enumerate(after.history) if item == MASKED]
     return (
         0 < len(hidden) <= op.rate_range[1] * len(before.history) + 0.5
