@@ -90,9 +90,12 @@ def fit_covisitation(contexts: Contexts, num_items: int, top: int = 50, min_user
     weighted = sparse.diags_array(1.0 / np.log2(1.0 + np.maximum(sizes, 1.0))) @ seen
     counts, scores = (seen.T @ seen).tocsr(), (seen.T @ weighted).tocsr()
     norms = np.sqrt(np.maximum(scores.diagonal(), 1e-12))
-    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+    nothing = np.empty(0, np.int64)
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = [(nothing, nothing, np.empty(0))]
     for start in range(0, num_items, _BLOCK):
         block, together = scores[start : start + _BLOCK].tocoo(), counts[start : start + _BLOCK]
+        if not block.nnz:  # nobody had any of these items; an empty index would give a matrix
+            continue
         left, right = block.row + start, block.col
         enough = np.asarray(together[block.row, block.col]).reshape(-1) >= min_users
         enough &= left != right

@@ -232,6 +232,13 @@ def test_neighbours_are_what_went_together() -> None:
     assert nearest == {i: (i ^ 1,) for i in range(20)}
 
 
+def test_a_long_stretch_of_items_that_nobody_had_has_no_neighbours() -> None:
+    contexts = contexts_of()
+    few = covisitation_neighbours(contexts, NUM_ITEMS)
+    assert covisitation_neighbours(contexts, 3 * 4096) == few
+    assert few
+
+
 def test_word_diff() -> None:
     assert word_diff(["a", "b", "c"], ["a", "c", "d"]) == "a [-b-] c {+d+}"
     assert word_diff([], ["a"]) == "{+a+}"
