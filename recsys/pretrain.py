@@ -127,35 +127,43 @@ def adapt_encoder(
     adapted = training.masked.encoder()
     new_raw = adapted.encode(texts, "re-encoding the catalogue" if progress else None)
 
-    def fit_side(
-        side: str, own: Floats, model: TextEncoder, white: Whitening, epochs: int | None
-    ) -> TowersFit:
-        if fit is not None:
-            return fit(own, model, white, epochs)
-        return fit_towers(
-            contexts, own, item_counts, config, folder / side,
-            validation=validation, epochs=epochs, stage="pretrain", progress=progress,
-        )  # fmt: skip
-
-    towers = fit_side("published", vectors, encoder, whitening, None)
+    fits = _Fits(contexts, item_counts, config, folder, validation, progress, fit)
+    towers = fits.towers("published", vectors, encoder, whitening, None)
     new_whitening, chosen = choose_whitening(new_raw, whitening, towers, validation, config)
     new_vectors = new_whitening.apply(new_raw)
-    again = fit_side("adapted", new_vectors, adapted, new_whitening, max(towers.epochs, 1))
+    again = fits.towers("adapted", new_vectors, adapted, new_whitening, max(towers.epochs, 1))
     before, after = judge(towers, validation, config), judge(again, validation, config)
     kept, why = keep(before, after)
-    report = {
-        "kept": kept,
-        "why": why,
-        "masked_lm": masked_lm,
-        "before": before,
-        "after": after,
-        "whitening": chosen,
-        "weights_moved": weights_moved(encoder, adapted),
-    }
+    moved = weights_moved(encoder, adapted)
+    report = {"kept": kept, "why": why, "masked_lm": masked_lm, "before": before, "after": after}
+    report |= {"whitening": chosen, "weights_moved": moved}
     logger.info("pretraining %s: %s", "kept" if kept else "not kept", why)
     if kept:
         return PretrainResult(True, adapted, new_whitening, new_vectors, report)
     return PretrainResult(False, encoder, whitening, vectors, report)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fits:
+    """Fits the towers of either side of the comparison alike."""
+
+    contexts: Contexts
+    item_counts: NDArray[np.int64]
+    config: Config
+    folder: Path
+    validation: Contexts
+    progress: bool
+    fit: Fit | None
+
+    def towers(
+        self, side: str, vectors: Floats, encoder: TextEncoder, whitening: Whitening, epochs: int | None
+    ) -> TowersFit:
+        if self.fit is not None:
+            return self.fit(vectors, encoder, whitening, epochs)
+        return fit_towers(
+            self.contexts, vectors, self.item_counts, self.config, self.folder / side,
+            validation=self.validation, epochs=epochs, stage="pretrain", progress=self.progress,
+        )  # fmt: skip
 
 
 class _Training:

@@ -199,7 +199,7 @@ def test_views_that_drop_nothing_are_one_view(batch, model):
         temperature=0.01,
     )  # fmt: skip
     rng = np.random.default_rng(0)
-    same = float(views_loss(model, batch, op, np.arange(12), rng))
+    same = float(views_loss(model, batch, op, np.arange(12), rng).detach())
     dropping = op.model_copy(update={"event_rate_range": (0.8, 0.8), "text_rate_range": (0.8, 0.8)})
     assert same < float(views_loss(model, batch, dropping, np.arange(12), rng))
 
