@@ -201,7 +201,7 @@ def test_views_that_drop_nothing_are_one_view(batch, model):
     rng = np.random.default_rng(0)
     same = float(views_loss(model, batch, op, np.arange(12), rng).detach())
     dropping = op.model_copy(update={"event_rate_range": (0.8, 0.8), "text_rate_range": (0.8, 0.8)})
-    assert same < float(views_loss(model, batch, dropping, np.arange(12), rng))
+    assert same < float(views_loss(model, batch, dropping, np.arange(12), rng).detach())
 
 
 # ---- parts, processes and passes ----
@@ -475,7 +475,7 @@ def test_views_of_one_user_are_no_rivals(make, unit_vectors, model):
             None,
             6,
         )
-        return float(views_loss(model, batch, op, np.arange(3), np.random.default_rng(0)))
+        return float(views_loss(model, batch, op, np.arange(3), np.random.default_rng(0)).detach())
 
     assert loss(named) < loss(rows) - 0.3
 
