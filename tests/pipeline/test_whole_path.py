@@ -198,7 +198,9 @@ def test_two_processes_make_the_run_that_one_makes(made: Made, tmp_path: Path) -
     assert theirs["select"]["epochs"] == ours["select"]["epochs"]
     assert theirs["finetune"]["kept"] == ours["finetune"]["kept"]
     for name in ("item_vectors.npy", "history_vectors.npy"):
-        np.testing.assert_allclose(np.load(run / name), np.load(made.run.path / name), atol=5e-3)
+        mine, other = np.load(made.run.path / name), np.load(run / name)
+        # A direction that hardly any text points to may come out of whitening with either sign: products stay.
+        np.testing.assert_allclose(other @ other.T, mine @ mine.T, atol=5e-3)
 
 
 def test_augmented_rows_of_the_run_lie_in_the_feature_store(made: Made) -> None:
