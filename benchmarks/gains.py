@@ -117,16 +117,19 @@ def outcome_path(work: Path, arm: Arm, seed: int) -> Path:
 
 
 def collect(trials: Trials, work: Path, seeds: int) -> list[dict[str, Any]]:
-    """Every arm with all its seeds there, against `off` of the same seeds, user by user."""
-    off = [_evaluation(trials, work, Arm.of("off"), seed) for seed in range(seeds)]
-    if any(one is None for one in off):
-        raise SystemExit("the arm 'off' is not complete yet")
+    """Every arm against `off` of the same seeds, user by user; each row says how many seeds there are."""
+    off = {seed: _evaluation(trials, work, Arm.of("off"), seed) for seed in range(seeds)}
     rows = []
     for arm in arms():
-        runs = [_evaluation(trials, work, arm, seed) for seed in range(seeds)]
-        if arm.name != "off" and all(run is not None for run in runs):
-            about = json.loads(str(np.load(outcome_path(work, arm, 0))["about"]))
-            rows.append({"arm": arm.name, "changed": about["changed"], **_differences(runs, off)})
+        runs = {seed: _evaluation(trials, work, arm, seed) for seed in range(seeds)}
+        both = [seed for seed in runs if runs[seed] is not None and off[seed] is not None]
+        if arm.name == "off" or not both:
+            continue
+        about = json.loads(str(np.load(outcome_path(work, arm, both[0]))["about"]))
+        if not about["changed"] and arm.placebo is None and not arm.policy.representation.ops:
+            continue  # it had nothing to change here: `off` under another name
+        figures = _differences([runs[seed] for seed in both], [off[seed] for seed in both])
+        rows.append({"arm": arm.name, "seeds": len(both), "changed": about["changed"], **figures})
     return rows
 
 
@@ -171,10 +174,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: per arm the relative difference to `off` in percent, with its interval."""
     columns = ["whole ndcg@10", "whole recall@20", "history 1-3 ndcg@10", "coldness 1-5 recall@20",
                "coldness 0 recall@20"]  # fmt: skip
-    lines = ["| arm | rows changed | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    lines = [
+        "| arm | seeds | rows changed | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
     for row in rows:
         cells = [_cell(row.get(column)) for column in columns]
-        lines.append(f"| `{row['arm']}` | {row['changed']:,} | " + " | ".join(cells) + " |")
+        lines.append(f"| `{row['arm']}` | {row['seeds']} | {row['changed']:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -199,7 +199,7 @@ def test_two_processes_make_the_run_that_one_makes(made: Made, tmp_path: Path) -
     assert theirs["finetune"]["kept"] == ours["finetune"]["kept"]
     for name in ("item_vectors.npy", "history_vectors.npy"):
         mine, other = np.load(made.run.path / name), np.load(run / name)
-        # A direction that hardly any text points to may come out of whitening with either sign: products stay.
+        # A direction without texts may come out of whitening with either sign: products stay.
         np.testing.assert_allclose(other @ other.T, mine @ mine.T, atol=5e-3)
 
 
