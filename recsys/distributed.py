@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,7 +87,14 @@ def join_group(device: torch.device) -> Group:
             dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         except (RuntimeError, ValueError) as error:
             raise DependencyError(f"the {world} processes of torchrun cannot meet: {error}") from error
+        atexit.register(_leave_group)
     return Group(dist.get_rank(), dist.get_world_size())
+
+
+def _leave_group() -> None:
+    # A process that ends while the group's threads still run is aborted by them.
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def training_device(choice: str) -> torch.device:
