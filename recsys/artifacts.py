@@ -15,6 +15,7 @@ the old one or the new one and never a half.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import ArtifactError
+from recsys.errors import ArtifactError, RecsysError
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -55,6 +56,26 @@ class Manifest(BaseModel):
     metrics: dict[str, Any] = {}
     files: dict[str, str] = {}
     """SHA-256 by file that serving loads."""
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask out of a folder, which is made where it is missing.
+
+    The lock dies with this process; processes forked from it do not inherit it.
+
+    Raises:
+        RecsysError: another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RecsysError(
+                f"{folder}: another process writes there; wait for it, or give another --out"
+            ) from error
+        yield
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

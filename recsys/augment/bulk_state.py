@@ -10,7 +10,6 @@ OUT/
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from recsys import __version__
-from recsys.artifacts import file_digest, write_atomically
+from recsys.artifacts import alone, file_digest, write_atomically
 from recsys.augment.policy import Policy
-from recsys.errors import InputError, RecsysError
+from recsys.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +95,7 @@ def open_journal(
         whole["created"] = created
     canonical = json.dumps(whole, sort_keys=True, ensure_ascii=False)
     key = hashlib.sha256(canonical.encode()).hexdigest()
-    with _alone(out):
+    with alone(out):
         done = _noted(out / RUN)
         if done.get("key") == key and _unchanged(out, done.get("files", {})):
             logger.info("%s: finished before, nothing to do", out)
@@ -123,21 +122,6 @@ def _begun(work: Path, key: str, inputs: Mapping[str, Any], now: int) -> int:
         work / RUN, json.dumps({"key": key, "inputs": inputs, "created": now}, ensure_ascii=False)
     )
     return now
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other runs out of a folder. The lock dies with this process; its workers do not inherit it."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / ".lock"
-    with path.open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RecsysError(
-                f"{out}: another run writes there; wait for it, or choose another --out"
-            ) from error
-        yield
 
 
 def _noted(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from recsys.augment.history import (
     NEIGHBOURS,
     HistoryOp,
     count_of,
+    kept_count,
     part_of,
     replaced,
     with_events,
@@ -36,8 +37,7 @@ class SubHistory(HistoryOp):
     def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw length and end (recency sampling: Petrov and Macdonald, arXiv:2207.02643)."""
         size = len(example.history)
-        share = 1.0 - (1.0 - rng.uniform(*self.keep_range)) * strength
-        keep = max(int(share * size + 0.5), self.min_keep)
+        keep = kept_count(size, self.keep_range, rng, strength, self.min_keep)
         if keep >= size:
             return None
         back = 0

@@ -68,8 +68,7 @@ class Crop(HistoryOp):
     def sample(self, example: HistoryExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw the kept range; strength pulls the kept share towards all."""
         size = len(example.history)
-        share = 1.0 - (1.0 - rng.uniform(*self.keep_range)) * strength
-        keep = max(int(share * size + 0.5), self.min_keep)
+        keep = kept_count(size, self.keep_range, rng, strength, self.min_keep)
         if keep >= size:
             return None
         start = size - keep if self.part == "newest" else rng.below(size - keep + 1)
@@ -218,6 +217,12 @@ class Insert(ByNeighbour):
             events.insert(at, events[at])
             times.insert(at, times[at])
         return with_events(example, tuple(history), tuple(events), tuple(times))
+
+
+def kept_count(size: int, keep_range: tuple[float, float], rng: Stream, strength: float, fewest: int) -> int:
+    """A drawn number of events to keep; strength pulls the kept share towards all."""
+    share = 1.0 - (1.0 - rng.uniform(*keep_range)) * strength
+    return max(int(share * size + 0.5), fewest)
 
 
 def count_of(size: int, rates: Rates, rng: Stream, strength: float, most: int) -> int:

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from recsys.artifacts import write_atomically
 from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json
 from recsys.evaluate.plots import curve_plot, learning_curves, metric_bars, metric_by_segment
@@ -21,8 +19,9 @@ from recsys.evaluate.tables import (
     segment_grids,
     to_markdown,
 )
+from recsys.pages import render
 
-_TEMPLATE = "report.html"
+_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +54,16 @@ class ReportContent:
 
 def write_report(path: Path, content: ReportContent) -> None:
     """Write the HTML report; all text is escaped and nothing is loaded from elsewhere."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(_TEMPLATE).render(
-        content=content,
-        sections=[_section(group) for group in by_task(content.evaluations).values()],
-        comparisons=[comparison_grid(content.comparisons)] if content.comparisons else [],
-        curves=[(curve.title, curve_plot(curve)) for curve in learning_curves(content.stages)],
-        settings=flatten(content.settings),
-        timings=_timings(content.stages),
-        data_rows=flatten(content.data_report),
-    )
-    write_atomically(path, page)
+    page = {
+        "content": content,
+        "sections": [_section(group) for group in by_task(content.evaluations).values()],
+        "comparisons": [comparison_grid(content.comparisons)] if content.comparisons else [],
+        "curves": [(curve.title, curve_plot(curve)) for curve in learning_curves(content.stages)],
+        "settings": flatten(content.settings),
+        "timings": _timings(content.stages),
+        "data_rows": flatten(content.data_report),
+    }
+    write_atomically(path, render(_TEMPLATE, page))
 
 
 def write_json(path: Path, content: ReportContent) -> None:

@@ -85,9 +85,7 @@ class ChatRewriter:
                         done(request, answer)
                     if number % 100 == 0:
                         logger.info("%s: %d of %d calls", self._service.op, number, len(groups))
-            except (
-                BaseException
-            ):  # an interruption too: threads that wait for their next try would hold it up
+            except BaseException:  # an interruption too: threads awaiting their next try would hold it up
                 self._caller.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

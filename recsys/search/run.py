@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 from recsys.arms import Trials
+from recsys.artifacts import alone
 from recsys.config import Config
 from recsys.data.interactions import load_dataset
-from recsys.errors import InputError, RecsysError
+from recsys.errors import InputError
 from recsys.search import search, verdict
 from recsys.search.bench import TrialsBench
 from recsys.search.search import Order, search_policy
@@ -43,7 +41,7 @@ def run_search(data: Path, out: Path, order: Order, config: Config, *, fresh: bo
     """
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder to write into", file=str(out))
-    with _alone(out):
+    with alone(out):
         return _searched(data, out, order, config, fresh)
 
 
@@ -63,17 +61,3 @@ def _searched(data: Path, out: Path, order: Order, config: Config, fresh: bool) 
         "starting points": policies,
     }
     return search_policy(lambda: TrialsBench(Trials.prepare(data, out / WORK, config)), out, order, identity)
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other searches out of a folder; the lock dies with this process."""
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RecsysError(
-                f"{out}: another search goes on there; wait for it, or give another --out"
-            ) from error
-        yield

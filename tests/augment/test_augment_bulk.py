@@ -271,19 +271,9 @@ def test_without_an_encoder_meaning_is_skipped_and_counted(alone: Path, tmp_path
     assert "skipped:meaning" not in json.loads((alone / "counts.json").read_text())["text"]
 
 
-def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
-    script = (
-        "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
-        "print('held', flush=True); time.sleep(60)"
-    )
-    tmp_path.mkdir(exist_ok=True)
-    command = [sys.executable, "-c", script, str(tmp_path / ".lock")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
-        holder.stdout.readline()
-        with pytest.raises(RecsysError, match="another run writes there"):
-            world.expand(tmp_path)
-        holder.kill()
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, held_by_another: Any) -> None:
+    with held_by_another(tmp_path), pytest.raises(RecsysError, match="another process writes there"):
+        world.expand(tmp_path)
     world.expand(tmp_path)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,11 +85,10 @@ def test_applicable_ops_are_told_by_the_data(tmp_path: Path) -> None:
 
 
 def test_two_searches_do_not_share_a_folder(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], held_by_another: Any
 ) -> None:
-    with (tmp_path / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with held_by_another(tmp_path):
         command = ["augment", "search", "--data", str(shop), "--out", str(tmp_path), "--minutes", "1"]
         assert main(command) == 1
-    assert "another search goes on there" in capsys.readouterr().err
+    assert "another process writes there" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from recsys.artifacts import write_atomically
 from recsys.augment.policy import Policy, load_policy
 from recsys.augment.report.compare import Mix, Numbers
@@ -15,8 +13,9 @@ from recsys.augment.report.distributions import MOST_CUT, history_figures, load_
 from recsys.augment.report.samples import Sample, draw_samples
 from recsys.augment.report.tallies import Tally, load_tallies, read_json
 from recsys.augment.report.variety import Variety
+from recsys.pages import render
 
-_TEMPLATE = "page.html"
+_TEMPLATE = Path(__file__).with_name("page.html")
 TIMING = "timing.json"
 _PRICED = ("token", "cost", "money", "usd", "request", "call", "cache")
 """Counts whose names hold one of these are of a model, and stand with cost and time."""
@@ -51,15 +50,8 @@ def write_report(folder: Path, path: Path, *, samples: int = 10) -> Content:
         ArtifactError: the folder lacks a file, or one of them is damaged.
     """
     content = gather(folder, samples)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
-    write_atomically(path, environment.get_template(_TEMPLATE).render(content=content))
+    percent = {"percent": lambda share: f"{100 * share:.1f} %"}
+    write_atomically(path, render(_TEMPLATE, {"content": content}, percent))
     return content
 
 
