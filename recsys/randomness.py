@@ -64,6 +64,11 @@ class Stream:
     def __init__(self, key: int) -> None:
         self._state = key & _MASK
 
+    @property
+    def state(self) -> int:
+        """Where the stream stands; `Stream(state)` goes on from there."""
+        return self._state
+
     def bits(self) -> int:
         """The next 64 random bits."""
         self._state = state = (self._state + 0x9E3779B97F4A7C15) & _MASK

@@ -1,0 +1,75 @@
+"""Streams side by side draw what each row's own stream draws."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from recsys.randomness import Stream, stream
+from recsys.streams import Streams
+
+KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
+
+
+def both(keys):
+    return [Stream(key) for key in keys], Streams(np.array(keys, np.uint64))
+
+
+def parts(offsets, values):
+    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
+
+
+@given(KEYS, st.integers(0, 2**64 - 1))
+def test_plain_draws_and_forks(keys, key):
+    alone, together = both(keys)
+    assert [s.bits() for s in alone] == together.bits().tolist()
+    assert [s.fork(key).bits() for s in alone] == together.fork(key).bits().tolist()
+    assert [s.random() for s in alone] == together.random().tolist()
+    assert [s.uniform(-2.0, 0.3) for s in alone] == together.uniform(-2.0, 0.3).tolist()
+    assert [s.chance(0.4) for s in alone] == together.chance(0.4).tolist()
+    weights = (0.0, 0.5, 2.0, 0.0)
+    assert [s.weighted(weights) for s in alone] == together.weighted(weights).tolist()
+    assert [s.bits() for s in alone] == together.bits().tolist()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(1, 2**32 - 1)), min_size=1, max_size=12))
+def test_below(pairs):
+    alone, together = both([key for key, _ in pairs])
+    n = np.array([n for _, n in pairs])
+    expected = [s.below(int(bound)) for s, bound in zip(alone, n, strict=True)]
+    assert together.below(n).tolist() == expected
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12
+    )
+)
+def test_sample_and_shuffled(rows):
+    alone, together = both([key for key, _, _ in rows])
+    n = np.array([max(a, b) for _, a, b in rows])
+    k = np.array([min(a, b) for _, a, b in rows])
+    expected = [s.sample(int(a), int(b)) for s, a, b in zip(alone, n, k, strict=True)]
+    assert parts(*together.sample(n, k)) == expected
+    expected = [s.shuffled(range(int(a))) for s, a in zip(alone, n, strict=True)]
+    assert parts(*together.shuffled(n)) == expected
+    assert [s.bits() for s in alone] == together.bits().tolist()
+
+
+def test_rows_that_are_taken_draw_alone():
+    streams = Streams.of([stream(0, "row", i) for i in range(6)])
+    some = streams.take(np.array([1, 4]))
+    assert some.bits().tolist() == [stream(0, "row", i).bits() for i in (1, 4)]
+    assert streams.bits().tolist() == [stream(0, "row", i).bits() for i in range(6)]
+
+
+def test_nothing_to_draw_from_is_refused():
+    streams = Streams(np.arange(2, dtype=np.uint64))
+    with pytest.raises(ValueError, match="below"):
+        streams.below(np.array([3, 0]))
+    with pytest.raises(ValueError, match="sample"):
+        streams.sample(np.array([1, 1]), np.array([2, 0]))
+    with pytest.raises(ValueError, match="weighted"):
+        streams.weighted((0.0, 0.0))
