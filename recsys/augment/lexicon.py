@@ -46,11 +46,19 @@ COMMON = _words(
 )
 """Words that say nothing of an item, or whose look-alikes in a corpus are their opposites."""
 
-ZH_COLOUR = r"[深浅亮暗纯天宝酒玫墨]?[红橙黄绿青蓝紫黑白灰粉棕褐金银](?:色)?|米色|咖啡色|透明|彩色|卡其色?"
+_ZH_PATH = r"[^\s.。，,;；>＞]+(?:\s*[>＞]\s*[^\s.。，,;；>＞]+)+"
+"""A category path, `家居 > 灯具`: whole or not at all."""
+ZH_COLOUR = (
+    r"(?<![\u4e00-\u9fff])(?![\u4e00-\u9fff]{0,3}[红橙黄绿青蓝紫黑白灰粉棕褐金银]色)"
+    r"[\u4e00-\u9fff]{1,3}色(?![\u4e00-\u9fff])|"  # standing alone: no word list has every colour
+    r"(?:陶土|姜黄|藏青|牛皮纸|香槟|象牙|奶油|焦糖|珊瑚|琥珀|薄荷|橄榄|原木|古铜|驼|杏|茶|栗|肤|肉)色|"
+    r"[深浅亮暗纯天宝酒玫墨]?[红橙黄绿青蓝紫黑白灰粉棕褐金银](?:色)?|米色|咖啡色|透明|彩色|卡其色?"
+)
 ZH_NEGATION = r"(?:不|无|非|没有?|免|未|勿|别|禁|零|拒绝|去除?)[\u4e00-\u9fff]{1,3}"
 ZH_QUANTITY = (
+    _ZH_PATH + "|"  # first of all: what stands in a path is not looked for alone
     r"(?:\d+(?:\.\d+)?|[一二三四五六七八九十百千万两半双]+)\s*"
-    r"(?:毫升|千克|公斤|厘米|毫米|英寸|平方米|加仑|小时|分钟|[个只件套盒瓶包袋片支条双对升克斤两米寸码号岁月天年层枚张块组卷罐桶箱台部粒颗度倍折元瓦伏])"
+    r"(?:毫升|千克|公斤|厘米|毫米|英寸|平方米|加仑|小时|分钟|盎司|英尺|人份|[人份磅个只件套盒瓶包袋片支条双对升克斤两米寸码号岁月天年层枚张块组卷罐桶箱台部粒颗度倍折元瓦伏])"
 )
 ZH_SIZE = r"(?:超大|加大|特大|大|中|小|均|加小)(?:号|码)"
 ZH_MODEL = r"[A-Za-z][A-Za-z\-]*\d[A-Za-z0-9\-/.]*|\d[\dA-Za-z.\-/%×*]*|X{0,3}L码?|X{1,3}S码?"

@@ -19,6 +19,8 @@ from recsys.augment.tokens import PROTECTED, Tokens
 from recsys.randomness import Stream
 
 _SENTENCE_ENDS = tuple(mark for mark in CLAUSE_ENDS if mark not in ",:，：、")
+_ARROWS = (">", "＞", "›", "»")
+"""They part the levels of a category path."""
 _BUILT_IN = Protection()
 
 
@@ -65,6 +67,8 @@ class WordDropout(TextOp):
         """Draw the deleted positions."""
         tokens = tokens_of(example)
         editable, size = tokens.editable, len(tokens.words)
+        if not tokens.joiner:  # in Chinese marks and blanks stand as words of their own
+            size -= sum(map(_is_mark, tokens.words))
         low, high = self.rate_range
         count = int((low + (high - low) * rng.random()) * strength * size + 0.5)
         if count > 1:
@@ -76,10 +80,11 @@ class WordDropout(TextOp):
         return (tuple([editable[i] for i in rng.sample(len(editable), count)]),)
 
     def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
-        """Delete the words."""
+        """Delete the words, and in Chinese the marks between which nothing is left."""
         tokens = tokens_of(example)
         words, states = tokens.words, tokens.states
-        for i in reversed(values[0]):
+        gone = values[0] if tokens.joiner else _with_marks(words, values[0])
+        for i in reversed(gone):
             words = words[:i] + words[i + 1 :]
             states = states[:i] + states[i + 1 :]
         return rebuilt(example, tokens, words, states)
@@ -127,20 +132,29 @@ class ClauseShuffle(TextOp):
     parameters = ("spans",)
 
     unit: Literal["sentence", "clause"] = "sentence"
-    """What moves: sentences, or also what commas and colons part."""
+    """What moves: sentences, or also, within a sentence, what commas and colons part."""
     keep_first: int = Field(1, ge=0)
     """How many units stay in front: the first one is mostly the title."""
 
+    # A sentence's last clause stays, and a last sentence that nothing closes: else two would run together.
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw an order of the units' (start, stop) ranges."""
         tokens = tokens_of(example)
-        ends = _SENTENCE_ENDS if self.unit == "sentence" else CLAUSE_ENDS
-        spans = _units(tokens, ends)
-        moving = spans[self.keep_first :]
-        if len(moving) < 2:
-            return None
-        order = rng.shuffled(moving)
-        return None if order == moving else ((*spans[: self.keep_first], *order),)
+        whole = (0, len(tokens.words))
+        sentences = _units(tokens, whole, _SENTENCE_ENDS)
+        groups = [_units(tokens, one, CLAUSE_ENDS) if self.unit == "clause" else [one] for one in sentences]
+        before = [span for group in groups for span in group]
+        kept, first = self.keep_first, 0
+        while first < len(groups) and kept > 0:
+            kept, first = kept - len(groups[first]), first + 1
+        last = len(groups) - (not tokens.words[-1].endswith(_SENTENCE_ENDS))
+        moving = rng.shuffled(groups[first:last]) if last - first > 1 else groups[first:last]
+        order: list[tuple[int, int]] = []
+        for group in (*groups[:first], *moving, *groups[max(first, last) :]):
+            fixed = max(self.keep_first - len(order), 0) if group in groups[:first] else 0
+            inner = group[fixed:-1]
+            order += [*group[:fixed], *rng.shuffled(inner), *group[-1:]] if len(inner) > 1 else group
+        return None if order == before else (tuple(order),)
 
     def edit(self, example: TextExample, values: tuple[Any, ...]) -> TextExample:
         """Join the ranges in their new order."""
@@ -148,6 +162,32 @@ class ClauseShuffle(TextOp):
         words = tuple([word for start, stop in values[0] for word in tokens.words[start:stop]])
         states = b"".join(tokens.states[start:stop] for start, stop in values[0])
         return rebuilt(example, tokens, words, states)
+
+
+def _is_mark(word: str) -> bool:
+    return not any(map(str.isalnum, word))
+
+
+def _with_marks(words: tuple[str, ...], gone: tuple[int, ...]) -> tuple[int, ...]:
+    """The deleted positions, and those of marks that would follow upon others; a sentence's end stays."""
+    out, left = set(gone), list[int]()
+    bare = False
+    """Whether something was deleted since the last word that stays."""
+    for i, word in enumerate(words):
+        if i in out:
+            bare = True
+        elif not _is_mark(word):
+            left, bare = [], False
+        elif not bare:
+            left.append(i)
+        elif left and not any(words[j] in _SENTENCE_ENDS for j in left) and word in _SENTENCE_ENDS:
+            out.update(left)
+            left, bare = [i], False
+        elif left:
+            out.add(i)
+        else:
+            left, bare = [i], False
+    return tuple(sorted(out))
 
 
 def tokens_of(example: TextExample) -> Tokens:
@@ -167,15 +207,30 @@ def _plain(left: str, right: str) -> bool:
     return not left.endswith(CLAUSE_ENDS) and not right.endswith(CLAUSE_ENDS)
 
 
-def _units(tokens: Tokens, ends: tuple[str, ...]) -> list[tuple[int, int]]:
+def _units(tokens: Tokens, within: tuple[int, int], ends: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Ranges that end after these marks and the white space behind them; a path `A > B, C > D` is one."""
     words, states = tokens.words, tokens.states
     spans: list[tuple[int, int]] = []
-    start = 0
-    for i, word in enumerate(words):
-        last = i + 1 == len(words)
+    start, stop = within
+    arrows = [i for i in range(start, stop) if words[i].strip() in _ARROWS]
+    i = start
+    while i < stop:
+        word, i = words[i], i + 1
         # Between two protected words there may be one span: "5 oz. bottle" is not cut at its full stop.
-        inside = not last and states[i] == states[i + 1] == PROTECTED and len(word.strip("".join(ends))) > 0
-        if last or (word.endswith(ends) and not inside):
-            spans.append((start, i + 1))
-            start = i + 1
-    return spans
+        inside = i < stop and states[i - 1] == states[i] == PROTECTED and len(word.strip("".join(ends))) > 0
+        if not word.endswith(ends) or inside or _in_path(words, i, arrows):
+            continue
+        while i < stop and words[i].isspace():
+            i += 1
+        spans.append((start, i))
+        start = i
+    return [*spans, (start, stop)] if start < stop else spans
+
+
+def _in_path(words: tuple[str, ...], place: int, arrows: list[int]) -> bool:
+    """Whether a path goes on behind a mark: one arrow before it, one after, and no sentence's end between."""
+    before = [arrow for arrow in arrows if arrow < place]
+    after = [arrow for arrow in arrows if arrow >= place]
+    return bool(before and after) and not any(
+        word.endswith(_SENTENCE_ENDS) for word in words[before[-1] : after[0]]
+    )
