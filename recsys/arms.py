@@ -27,7 +27,6 @@ from recsys.augmented import AugmentedRows, augment_rows, augment_texts
 from recsys.config import AugmentConfig, Config
 from recsys.contexts import Contexts
 from recsys.data.contexts_from import contexts_before
-from recsys.data.features import FeatureStoreRoom
 from recsys.data.interactions import load_dataset
 from recsys.data.split import held_out_targets
 from recsys.distributed import training_device
@@ -319,6 +318,8 @@ class _Watch:
 
 def _write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: Path) -> None:
     """Held-out contexts of the newest slice, as known just before its cut."""
+    from recsys.data.features import FeatureStoreRoom  # arms that are prepared go on without Feast
+
     log = shop.dataset.interactions
     later = log[log["timestamp"] >= prepared.cut_report]
     room = FeatureStoreRoom(store)

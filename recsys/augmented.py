@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,9 +21,11 @@ from recsys.augment.representation import Representation
 from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
-from recsys.data.features import FeatureStoreRoom
 from recsys.generate.oracle import oracle_for
 from recsys.types import Floats
+
+if TYPE_CHECKING:
+    from recsys.data.features import FeatureStoreRoom
 
 
 @dataclass(frozen=True)
@@ -132,12 +135,12 @@ def augment_texts(
 
 
 def store_rows(
-    room: FeatureStoreRoom, rows: AugmentedRows, vocabulary: Vocabulary, provenance: Path, config: Config
+    store: Path, rows: AugmentedRows, vocabulary: Vocabulary, provenance: Path, config: Config
 ) -> int:
     """Leave a fit's augmented histories in the feature store, where `augment.kept_batches` says so; how many.
 
     Args:
-        room: The feature store.
+        store: The feature store's folder; opened only where there is something to leave.
         rows: What `augment_rows` gave.
         vocabulary: The catalogue of the rows.
         provenance: What `augment_rows` wrote.
@@ -146,19 +149,25 @@ def store_rows(
     keep, children = config.augment.kept_batches, int((rows.contexts.parents >= 0).sum())
     if not (keep and children):
         return 0
-    room.write_augmented_contexts(rows.contexts, vocabulary, pq.read_table(provenance), keep)
+    _room(store).write_augmented_contexts(rows.contexts, vocabulary, pq.read_table(provenance), keep)
     return children
 
 
-def store_texts(room: FeatureStoreRoom, variants: TextVariants, provenance: Path, config: Config) -> int:
+def store_texts(store: Path, variants: TextVariants, provenance: Path, config: Config) -> int:
     """Leave augmented texts in the feature store, as `store_rows` does histories."""
     if not (config.augment.kept_batches and variants.every):
         return 0
     said = pq.read_table(provenance)
     items = pc.utf8_slice_codeunits(said["parent_id"], len("item:"))
     children = pa.table({"row_id": said["row_id"], "item_id": items, "text": pa.array(variants.every)})
-    room.write_texts(children, said, config.augment.kept_batches)
+    _room(store).write_texts(children, said, config.augment.kept_batches)
     return len(children)
+
+
+def _room(store: Path) -> FeatureStoreRoom:
+    from recsys.data.features import FeatureStoreRoom
+
+    return FeatureStoreRoom(store)
 
 
 def _write(path: Path, table: pa.Table) -> None:

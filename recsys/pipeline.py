@@ -36,7 +36,6 @@ from recsys.augmented import (
 )
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
-from recsys.data.features import FeatureStoreRoom
 from recsys.data.interactions import load_dataset
 from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
@@ -146,7 +145,7 @@ def _words(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> 
     encode = plain.raw if encoder is untuned else encoder.encode
     variants = _variants(encode, whitening, changed.texts, len(raw))
     if run.leads:
-        store_texts(FeatureStoreRoom(run.folder.parent / FEATURES), changed, run.folder / TEXTS, config)
+        store_texts(run.folder.parent / FEATURES, changed, run.folder / TEXTS, config)
     return Words(encoder, whitening, vectors, variants, changed), raw
 
 
@@ -349,9 +348,9 @@ def _final(
         towers, rows = _towers(run, prepared, words, config, stage, cut, chosen=chosen, progress=progress)
         figures.update(towers.report())
         if run.leads:
-            room = FeatureStoreRoom(run.folder.parent / FEATURES)
+            store = run.folder.parent / FEATURES
             provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
-            figures["stored_rows"] = store_rows(room, rows, shop.vocabulary, provenance, config)
+            figures["stored_rows"] = store_rows(store, rows, shop.vocabulary, provenance, config)
     if not run.leads:
         return []
     with run.stage("export") as figures:

@@ -15,7 +15,6 @@ from recsys.artifacts import load_manifest, write_array
 from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.data.catalogue import item_texts
-from recsys.data.features import FeatureStoreRoom
 from recsys.data.split import temporal_cuts
 from recsys.distributed import training_device
 from recsys.fit import Shop
@@ -42,6 +41,8 @@ class Prepared:
 
 def prepare_shop(run: OpenRun, shop: Shop, store_folder: Path) -> None:
     """Features into the store, training rows out of it, into the run."""
+    from recsys.data.features import FeatureStoreRoom  # what follows needs no Feast, nor does a GPU machine
+
     config, log = shop.config, shop.dataset.interactions
     with run.stage("features") as figures:
         store = FeatureStoreRoom(store_folder)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from whole_run import Made
@@ -114,3 +119,36 @@ def check_inserted(before: Contexts, after: Contexts) -> None:
         times = after.history_timestamps[after.history_offsets[i] : after.history_offsets[i + 1]]
         assert (np.diff(times) >= 0).all()
         assert (times < after.moments[i]).all()
+
+
+WITHOUT_FEAST = """
+import sys
+from pathlib import Path
+
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("feast", "ibis", "duckdb", "dask"):
+            raise ImportError(f"{name} is not on this machine")
+
+
+sys.meta_path.insert(0, Blocked())
+import recsys.pipeline
+from recsys.arms import Arm, Trials
+from recsys.config import load_config
+
+data, work, config = map(Path, sys.argv[1:])
+outcome = Trials.prepare(data, work, load_config(config), progress=False).run(Arm.of("off"), 0, epochs=1)
+print(outcome.evaluation["ndcg@10"].mean)
+"""
+
+
+def test_what_is_prepared_trains_where_there_is_no_feast(made: Made, trials: Trials, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(made.config.to_toml())
+    command = [sys.executable, "-c", WITHOUT_FEAST, str(made.data), str(trials.work.parent), str(config)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    here = trials.run(Arm.of("off"), 0, epochs=1).evaluation["ndcg@10"].mean
+    assert float(done.stdout) == pytest.approx(here)
