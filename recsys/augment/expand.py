@@ -219,5 +219,6 @@ def _provenance(grown: Grown[Any], kind: str, policy_id: str, seed: int, created
         plans=grown.plans,
         seed=seed,
         scores={"modification": grown.modification, **grown.scores},
+        chains=grown.chains,
         created=int(time.time()) if created is None else created,
     )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
+from recsys.augment.columns.lazy import joined, taken
 from recsys.augment.op import E, Plan
 from recsys.augment.provenance import op_chain
 from recsys.randomness import Stream, row_streams
@@ -43,21 +44,24 @@ _COLUMNS = ("parents", "row_ids", "parent_ids", "originals", "children", "plans"
 
 @dataclass(slots=True)
 class Grown(Generic[E]):
-    """Accepted candidates, column by column, and the counts of everything else."""
+    """Accepted candidates, column by column, and the counts of everything else.
 
-    parents: list[int] = field(default_factory=list)
+    Columns are lists, or what makes its values when they are read (`recsys.augment.columns.lazy`).
+    """
+
+    parents: Sequence[int] = field(default_factory=list)
     """Position of the original among the given examples."""
-    row_ids: list[str] = field(default_factory=list)
-    parent_ids: list[str] = field(default_factory=list)
-    originals: list[E] = field(default_factory=list)
+    row_ids: Sequence[str] = field(default_factory=list)
+    parent_ids: Sequence[str] = field(default_factory=list)
+    originals: Sequence[E] = field(default_factory=list)
     """The parents, row by row."""
-    children: list[E] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    chains: list[str] = field(default_factory=list)
+    children: Sequence[E] = field(default_factory=list)
+    plans: Sequence[Plan] = field(default_factory=list)
+    chains: Sequence[str] = field(default_factory=list)
     """The names of the edits in order: `item_dropout>crop`."""
-    modification: list[float] = field(default_factory=list)
+    modification: Sequence[float] = field(default_factory=list)
     """Share of the original's words or events that is gone."""
-    scores: dict[str, list[float]] = field(default_factory=dict)
+    scores: dict[str, Sequence[float]] = field(default_factory=dict)
     """What each gate said of each row."""
     counts: Counter[str] = field(default_factory=Counter)
     """`rows`, `accepted`, `left_alone`, rejections by reason as `rejected:<reason>`, gates left out as
@@ -78,8 +82,8 @@ class Grown(Generic[E]):
         """Leave these rows only, in every column."""
         for name in _COLUMNS:
             column = getattr(self, name)
-            setattr(self, name, [column[i] for i in rows])
-        self.scores = {name: [column[i] for i in rows] for name, column in self.scores.items()}
+            setattr(self, name, taken(column, rows))
+        self.scores = {name: taken(column, rows) for name, column in self.scores.items()}
 
 
 def copy_streams(branch: Branch, seed: int, stage: str) -> list[Callable[[str], Stream]]:
@@ -103,6 +107,7 @@ def grow(
         first: Position of the first example, when these are a chunk of more.
     """
     grown: Grown[E] = Grown()
+    accepted: list[tuple[Any, ...]] = []  # in the order of _COLUMNS
     run, judge = branch.ops.run, branch.acceptance.judge
     copies = [
         (stream_of, f"~{policy_id}.{copy}")
@@ -124,14 +129,10 @@ def grow(
                     grown.counts[f"rejected:{reason}"] += 1
                     grown.refusals[chain, reason] += 1
                     continue
-                grown.parents.append(position)
-                grown.row_ids.append(example.row_id + suffix)
-                grown.parent_ids.append(example.row_id)
-                grown.originals.append(example)
-                grown.children.append(child)
-                grown.plans.append(plan)
-                grown.chains.append(chain)
-                grown.modification.append(gone)
+                row_id = example.row_id
+                accepted.append((position, row_id + suffix, row_id, example, child, plan, chain, gone))
+    for name, column in zip(_COLUMNS, zip(*accepted, strict=True), strict=False):
+        setattr(grown, name, list(column))
     grown.counts.update(rows=rows, left_alone=left_alone, accepted=len(grown.children))
     return grown
 
@@ -141,9 +142,22 @@ def extend(grown: Grown[Any], part: Grown[Any]) -> None:
     for name in ("parents", "row_ids", "parent_ids", "plans", "chains", "modification"):
         getattr(grown, name).extend(getattr(part, name))
     for name, scores in part.scores.items():
-        grown.scores.setdefault(name, []).extend(scores)
+        grown.scores[name] = [*grown.scores.get(name, ()), *scores]
     grown.counts.update(part.counts)
     grown.refusals.update(part.refusals)
+
+
+def concatenated(parts: Sequence[Grown[E]]) -> Grown[E]:
+    """Parts one after the other, their columns as they are."""
+    if len(parts) == 1:
+        return parts[0]
+    grown: Grown[E] = Grown()
+    for name in _COLUMNS:
+        setattr(grown, name, joined([getattr(part, name) for part in parts]))
+    for part in parts:
+        grown.counts.update(part.counts)
+        grown.refusals.update(part.refusals)
+    return grown
 
 
 def confidences(grown: Grown[Any]) -> Floats:

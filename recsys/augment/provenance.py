@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from recsys.augment.columns.lazy import Plans, strings_of
 from recsys.augment.op import Op, Plan
 
 SCHEMA = pa.schema(
@@ -71,8 +72,9 @@ def provenance_table(
     policy_id: str,
     plans: Sequence[Plan],
     seed: int,
-    scores: dict[str, Sequence[float]],
+    scores: Mapping[str, Sequence[float]],
     created: int,
+    chains: Sequence[str] | None = None,
 ) -> pa.Table:
     """The table of `SCHEMA` for augmented rows of one kind.
 
@@ -85,8 +87,10 @@ def provenance_table(
         seed: The policy's seed.
         scores: One number per row, by the name of what judged it.
         created: Unix seconds.
+        chains: `op_chain` of each plan, where that is known.
     """
     count = len(plans)
+    said = plans.texts if isinstance(plans, Plans) else plans_json(plans)
     names = sorted(scores)
     values = np.stack([np.asarray(scores[name], np.float32) for name in names], axis=1) if names else None
     maps = pa.MapArray.from_arrays(
@@ -95,12 +99,12 @@ def provenance_table(
         pa.array(np.empty(0, np.float32) if values is None else values.reshape(-1)),
     )
     columns = [
-        pa.array(row_ids, pa.string()),
-        pa.array(parent_ids, pa.string()),
+        strings_of(row_ids),
+        strings_of(parent_ids),
         pa.repeat(pa.scalar(kind), count),
         pa.repeat(pa.scalar(policy_id), count),
-        pa.array([op_chain(plan) for plan in plans], pa.string()),
-        pa.array(plans_json(plans), pa.string()),
+        strings_of([op_chain(plan) for plan in plans] if chains is None else chains),
+        strings_of(said),
         pa.repeat(pa.scalar(seed, pa.int64()), count),
         maps,
         pa.repeat(pa.scalar(created, pa.timestamp("s", tz="UTC")), count),

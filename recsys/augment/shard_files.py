@@ -116,6 +116,7 @@ def write_grown(path: Path, grown: Grown[Any], kind: str, origin: Origin, second
         plans=grown.plans,
         seed=origin.seed,
         scores={"modification": grown.modification, **grown.scores},
+        chains=grown.chains,
         created=origin.created,
     )
     table = table.append_column("parent", pa.array(grown.parents, pa.int64()))
@@ -143,7 +144,7 @@ def read_early(path: Path, shards: TextShards, branch: Branch) -> tuple[Grown[Te
         original._replace(text=text, tokens=None)
         for original, text in zip(originals, columns["text"], strict=True)
     ]
-    scores: dict[str, list[float]] = {}
+    scores: dict[str, Any] = {}
     for row in table["scores"].to_pylist():
         for name, score in row:
             scores.setdefault(name, []).append(score)
