@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from recsys.arms import Arm, When
 from recsys.artifacts import replacing
 from recsys.errors import ArtifactError
-from recsys.evaluate.bootstrap import intervals
-from recsys.evaluate.permutation import sign_flip_p
+from recsys.evaluate.paired import pair
 from recsys.search.bench import Bench, Score
 from recsys.search.explore import METRIC
 from recsys.search.ledger import Ledger
 from recsys.search.space import OFF, fingerprint
 
-RESAMPLES = 5000
 ALSO = ("recall@20",)
 """Metrics that are compared beside the one that decides, where they were measured."""
 
@@ -147,23 +145,11 @@ def paired(metric: str, pairs: Sequence[tuple[Score, Score]], seeds: tuple[int, 
     users = pairs[0][0].users
     if not all(np.array_equal(users, score.users) for pair in pairs for score in pair):
         raise ValueError("the arms were not judged on the same users")
-    own, other = (np.mean([pair[side].figures[metric] for pair in pairs], axis=0) for side in (0, 1))
-    differences = np.asarray(own - other, np.float64)
     _, owners = np.unique(users, return_inverse=True)
-    cases = np.arange(len(users))
-    if not len(users):
-        return Difference(metric, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0, seeds)
-    low, high = intervals([(cases, differences[:, None])], owners, RESAMPLES)[0][:, 0].tolist()
+    own, other = ([one[side].figures[metric] for one in pairs] for side in (0, 1))
+    found = pair(own, other, owners)
     return Difference(
-        metric,
-        float(own.mean()),
-        float(other.mean()),
-        float(differences.mean()),
-        low,
-        high,
-        sign_flip_p(differences, owners),
-        int(owners.max()) + 1,
-        seeds,
+        metric, found.own, found.other, found.difference, found.low, found.high, found.p, found.users, seeds
     )
 
 
