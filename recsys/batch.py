@@ -8,15 +8,30 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from recsys.loading import LoadedRun
+from recsys.terms import NO_RULES, Rules
 from recsys.types import Augmenter, Query, RankedList
 
 _CHUNK = 2048
 
 
 def recommend_users(
-    loaded: LoadedRun, users: Sequence[str], k: int, moment: int, *, exclude_seen: bool = False
+    loaded: LoadedRun,
+    users: Sequence[str],
+    k: int,
+    moment: int,
+    *,
+    exclude_seen: bool = False,
+    rules: Rules = NO_RULES,
 ) -> pa.Table:
     """Ranked lists as of `moment` (Unix seconds), of items for sale today, augmented as requests are.
+
+    Args:
+        loaded: The run.
+        users: Whose lists.
+        k: Places.
+        moment: Unix seconds.
+        exclude_seen: Leave out what a user has had.
+        rules: For every list; what they do not say the run's rules decide.
 
     Returns:
         user_id, item_id, rank (1 is best), score, fallback (null where the list is personal): k rows per
@@ -28,7 +43,7 @@ def recommend_users(
     for start in range(0, len(users), _CHUNK):
         chunk = users[start : start + _CHUNK]
         queries = [
-            Query(k, moment, user, features, exclude_seen=exclude_seen, available_at=today)
+            Query(k, moment, user, features, exclude_seen=exclude_seen, available_at=today, rules=rules)
             for user, features in zip(chunk, source.fetch(chunk), strict=True)
         ]
         answers = loaded.recommender.recommend(as_served(queries, loaded.augmenter))

@@ -14,26 +14,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from recsys.errors import ConfigError
+from recsys.rule_settings import RulesConfig
+from recsys.section import Section
 
 PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of model.safetensors in the packaged copy of the default encoder."""
 
 
-class Section(BaseModel):
-    """One table of the configuration: closed, frozen, every field with a sentence of its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
 class DataConfig(Section):
     """How the two files are read and what counts as a positive."""
 
-    event_weights: dict[str, float] = {
-        "purchase": 1.0, "cart": 0.6, "review": 1.0, "share": 0.5, "click": 0.4, "view": 0.2,
-    }  # fmt: skip
+    event_weights: dict[str, float] = Field(
+        {"purchase": 1.0, "cart": 0.6, "review": 1.0, "share": 0.5, "click": 0.4, "view": 0.2}
+    )
     """Weight of a positive event in the training loss and in co-visitation; types not named weigh 1."""
     max_text_chars: int = Field(2000, ge=16)
     """Item text is cut here, after cleaning (the report counts it)."""
@@ -292,6 +288,7 @@ class Config(Section):
     index: IndexConfig = IndexConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     rank: RankConfig = RankConfig()
+    rules: RulesConfig = RulesConfig()
     run: RunConfig = RunConfig()
 
     def to_toml(self) -> str:

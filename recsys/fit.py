@@ -122,7 +122,8 @@ def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
     )
     sources = build_sources(config.retrieve, index, load_covisitation(folder), shelf)
     scorer = OnnxScorer(ranker, threads) if ranker is not None and ranker.is_file() else None
-    return Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
+    rules = config.rules.to_rules()
+    return Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
 
 
 def held_out_queries(

@@ -32,6 +32,7 @@ from recsys.retrieve import (
 )
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
+from recsys.terms import NO_RULES, Rules
 from recsys.types import Augmenter, Floats, Index
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,12 @@ class LoadedRun:
 
 
 def load_run(
-    path: Path, threads: int | None = None, *, verify: bool = False, augment: Switch = "run"
+    path: Path,
+    threads: int | None = None,
+    *,
+    verify: bool = False,
+    augment: Switch = "run",
+    rules: Rules | None = None,
 ) -> LoadedRun:
     """Load a run, `RUNS/live`, or the live run of `RUNS`.
 
@@ -74,6 +80,7 @@ def load_run(
         threads: Threads of FAISS and ONNX Runtime; None takes the run's own setting.
         verify: Check every file against the manifest's digests first.
         augment: Whether requests are augmented; `run` follows what the run has measured.
+        rules: For every answer; what they do not say the run's own `[rules]` decide.
 
     Raises:
         ArtifactError: it is not a finished run, or its parts do not fit each other.
@@ -98,7 +105,8 @@ def load_run(
     )
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
     sources = build_sources(config.retrieve, index, load_covisitation(run), shelf)
-    recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length)
+    rules = (rules or NO_RULES).over(config.rules.to_rules())
+    recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
     moment = int(manifest.stages["export"]["moment"])
     augmenter = augmenter_of(run, manifest, config, shelf, augment)
     return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter)

@@ -1,4 +1,4 @@
-"""The one recommendation path: retrieve, exclude, score, rank. Evaluation, batch and HTTP all call it.
+"""The one recommendation path: retrieve, exclude, score, rank, rules. Evaluation, batch and HTTP all call it.
 
 It does no I/O: what it works over (encoder, index, sources, scorer, arrays) is handed to it by
 `recsys.loading` or by the pipeline. An answer is never empty and never made up: a user nobody knows gets
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from recsys.contexts import Vocabulary
 from recsys.errors import UnknownItemError
+from recsys.listing import POPULAR, Listing, Lists, Scored
 from recsys.rank_features import SOURCES, Candidates, candidate_features
 from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source
+from recsys.rules import Labels
+from recsys.terms import NO_RULES, Rules
 from recsys.types import (
     EncodedHistory,
     Floats,
@@ -32,8 +35,10 @@ from recsys.types import (
     UserFeatures,
 )
 
-POPULAR = "popular"
-"""Marks places filled from the popular list."""
+__all__ = ["NOTHING_ALLOWED", "POPULAR", "Ranked", "Recommender", "Shelf", "merge"]
+
+NOTHING_ALLOWED = "nothing_allowed"
+"""Why an answer is empty: every item of the catalogue is barred."""
 _CELLS = 8_000_000
 """Users x items scored at once: bounds the memory of the dense sources to about 32 MB each."""
 
@@ -72,8 +77,12 @@ class Recommender:
         sources: Sequence[Source],
         scorer: Scorer | None,
         history_length: int,
+        rules: Rules = NO_RULES,
     ) -> None:
-        """Args: the parts; without a scorer candidates are ranked by match score, then by source rank."""
+        """Args: the parts; without a scorer candidates are ranked by match score, then by source rank.
+
+        `rules` hold for every answer, as far as a query says nothing else.
+        """
         unknown = {source.name for source in sources} - set(SOURCES)
         if unknown:
             raise ValueError(f"the ranker has no place for the sources {sorted(unknown)}")
@@ -82,8 +91,10 @@ class Recommender:
         self._encoder, self._index, self._scorer = encoder, index, scorer
         self._sources, self._history_length = sources, history_length
         facts = shelf.facts
-        self._popular: Rows = np.lexsort((-facts["count"], -facts["count_30d"], ~facts["in_stock"]))
-        self._share = facts["count"] / max(float(facts["count"].sum()), 1.0)
+        popular: Rows = np.lexsort((-facts["count"], -facts["count_30d"], ~facts["in_stock"]))
+        share = facts["count"] / max(float(facts["count"].sum()), 1.0)
+        self._lists = Lists(self.vocabulary, Labels.of(shelf.details), popular, share, shelf.item_vectors)
+        self._rules = rules
 
     def recommend(self, queries: Sequence[Query]) -> list[RankedList]:
         """One list per query, in order, each of `k` places (fewer where the allowed catalogue is smaller)."""
@@ -94,15 +105,16 @@ class Recommender:
         return answers
 
     def similar(self, item_id: str, k: int) -> RankedList:
-        """The k nearest items to an item, itself left out.
+        """The k nearest items to an item, itself and what the run's rules bar left out.
 
         Raises:
             UnknownItemError: the catalogue has no such item.
         """
         row = self._row(item_id)
+        barred = self._lists.barred_rows(self._rules)
         # The index holds lifted vectors, which favour cold items: fetch more and order by cosine.
-        _, found = self._index.search(self.shelf.item_vectors[row : row + 1], 4 * k + 50)
-        rows = found[0][(found[0] >= 0) & (found[0] != row)]
+        _, found = self._index.search(self.shelf.item_vectors[row : row + 1], 4 * k + 50 + len(barred))
+        rows = found[0][(found[0] >= 0) & (found[0] != row) & ~np.isin(found[0], barred)]
         vectors = _unit(self.shelf.item_vectors[rows])
         cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(DECIMALS)
         order = np.lexsort((rows, -cosines))[:k]
@@ -116,11 +128,17 @@ class Recommender:
         """
         return self.shelf.details[self._row(item_id)]
 
-    def rank(self, queries: Sequence[Query], excluded: Sequence[Rows]) -> Ranked:
-        """Candidates of a chunk of queries with their features and scores; exclusion is already done."""
+    def rank(self, queries: Sequence[Query], excluded: Sequence[Rows], pinned: Sequence[Rows] = ()) -> Ranked:
+        """Candidates of a chunk of queries with their features and scores; exclusion is already done.
+
+        Args:
+            queries: The chunk.
+            excluded: Rows that may not be answered, per query.
+            pinned: Rows, per query, that are candidates whoever proposes them; none is excluded.
+        """
         batch = self._batch(queries, excluded)
         proposals = {source.name: source.propose(batch) for source in self._sources}
-        candidates = merge(proposals, excluded, len(self.vocabulary))
+        candidates = merge(proposals, excluded, len(self.vocabulary), pinned)
         features = candidate_features(
             batch, candidates, proposals, self.shelf.facts, self.shelf.item_vectors, self.shelf.text_vectors
         )
@@ -132,34 +150,46 @@ class Recommender:
         return Ranked(candidates, features, scores)
 
     def _recommend_chunk(self, queries: Sequence[Query]) -> list[RankedList]:
+        rules = [query.rules.over(self._rules) for query in queries]
         excluded = [self.excluded_rows(query) for query in queries]
-        ranked = self.rank(queries, excluded)
-        users = ranked.candidates.users
-        bounds = np.searchsorted(users, np.arange(len(queries) + 1))
+        pinned = [
+            np.array(sorted(self._lists.pinned_rows(rule, query.k, out).values()), np.int64)
+            for query, rule, out in zip(queries, rules, excluded, strict=True)
+        ]
+        ranked = self.rank(queries, excluded, pinned)
+        bounds = np.searchsorted(ranked.candidates.users, np.arange(len(queries) + 1))
         answers = []
         for i, query in enumerate(queries):
             span = slice(bounds[i], bounds[i + 1])
+            found = Scored(
+                ranked.candidates.rows[span],
+                ranked.scores[span].round(DECIMALS),
+                ranked.candidates.source_ranks[span],
+            )
             fallback = self._fallback_reason(query)
-            rows, scores = ranked.candidates.rows[span], ranked.scores[span].round(DECIMALS)
-            ranks = ranked.candidates.source_ranks[span]
-            if fallback is not None:
-                rows, scores, ranks = rows[:0], scores[:0], ranks[:0]
-            order = np.lexsort((rows, -scores))[: query.k]
-            sources = [tuple(SOURCES[j] for j in np.flatnonzero(ranks[place] > 0)) for place in order]
-            rows, scores, sources = self._fill(query.k, rows[order], scores[order], sources, excluded[i])
-            note = None if query.views is None else query.views.note
-            answers.append(RankedList(self._places(rows, scores, sources), fallback, query.degraded, note))
+            listing = self._lists.make(found, query.k, rules[i], excluded[i], personal=fallback is None)
+            answers.append(self._answer(query, listing, fallback))
         return answers
+
+    def _answer(self, query: Query, listing: Listing, fallback: str | None) -> RankedList:
+        if not len(listing.rows):
+            fallback = NOTHING_ALLOWED
+        note = None if query.views is None else query.views.note
+        places = self._places(listing.rows, listing.scores, listing.sources)
+        return RankedList(places, fallback, query.degraded, note, listing.notes)
 
     def excluded_rows(self, query: Query) -> Rows:
         """Rows that a query may not be answered with, ascending and distinct.
 
-        Its own list, what the user has had when asked to, and what is out of stock or not yet for sale.
+        Its own list, what the user has had when asked to, what is out of stock or not yet for sale, and what
+        the rules block or filter out.
         """
         facts = self.shelf.facts
+        rules = query.rules.over(self._rules)
         day = query.moment if query.available_at is None else query.available_at
-        closed = np.flatnonzero(~facts["in_stock"] | (facts["available_from"] > day))
-        parts = [closed, self.vocabulary.rows(sorted(query.exclude))]
+        parts = [self._lists.barred_rows(rules), self.vocabulary.rows(sorted(query.exclude))]
+        if rules.in_stock_only is not False:
+            parts.append(np.flatnonzero(~facts["in_stock"] | (facts["available_from"] > day)))
         if query.exclude_seen and query.features is not None:
             seen = (*query.features.owned.item_ids, *query.features.history.item_ids)
             parts.append(self.vocabulary.rows(seen))
@@ -227,24 +257,6 @@ class Recommender:
             return "unknown_items"
         return None
 
-    def _fill(
-        self, k: int, rows: Rows, scores: Floats, sources: list[tuple[str, ...]], excluded: Rows
-    ) -> tuple[Rows, Floats, list[tuple[str, ...]]]:
-        missing = k - len(rows)
-        if missing <= 0:
-            return rows, scores, sources
-        window = self._popular[: k + len(rows) + len(excluded)]
-        extra = window[~np.isin(window, excluded) & ~np.isin(window, rows)][:missing]
-        # Filled places stand below every ranked one; among themselves they keep their share of events.
-        floor = float(scores.min()) - 1.0 if len(scores) else 0.0
-        share = self._share[extra] if len(extra) else np.empty(0)
-        filled = floor + np.minimum.accumulate(share) if len(extra) else share
-        return (
-            np.concatenate([rows, extra]),
-            np.concatenate([scores, filled]).astype(np.float32),
-            [*sources, *[(POPULAR,)] * len(extra)],
-        )
-
     def _places(
         self, rows: Rows, scores: Floats, sources: Sequence[tuple[str, ...]]
     ) -> tuple[Recommendation, ...]:
@@ -272,26 +284,32 @@ def _unit(vectors: Floats) -> Floats:
     return unit
 
 
-def merge(proposals: dict[str, Proposals], excluded: Sequence[Rows], num_items: int) -> Candidates:
-    """All sources' candidates once each, exclusions dropped, each with its rank in every source."""
+def merge(
+    proposals: dict[str, Proposals], excluded: Sequence[Rows], num_items: int, pinned: Sequence[Rows] = ()
+) -> Candidates:
+    """All sources' candidates once each, exclusions dropped, each with its rank in every source.
+
+    Pinned rows (per user, not excluded) are candidates too, with no rank where no source has them.
+    """
     keys, places, columns = [], [], []
-    banned = np.concatenate(
-        [rows + i * num_items for i, rows in enumerate(excluded)] or [np.empty(0, np.int64)]
-    )
+    banned = np.zeros((len(excluded), num_items), np.bool_)
+    for i, out in enumerate(excluded):
+        banned[i, out] = True
     for column, name in enumerate(SOURCES):
         if name not in proposals:
             continue
         rows = proposals[name].rows
-        key = rows + np.arange(len(rows))[:, None] * num_items
-        allowed = (rows >= 0) & ~np.isin(key, banned)
+        users = np.arange(len(rows))[:, None]
+        allowed = (rows >= 0) & ~banned[users, rows]
         rank = np.cumsum(allowed, axis=1)  # ranks and quotas count what is left after exclusion
         allowed &= rank <= proposals[name].quota
-        keys.append(key[allowed])
+        keys.append((rows + users * num_items)[allowed])
         places.append(rank[allowed])
         columns.append(np.full(int(allowed.sum()), column))
     flat = np.concatenate([*keys, np.empty(0, np.int64)])
-    distinct, inverse = np.unique(flat, return_inverse=True)
+    forced = [rows + i * num_items for i, rows in enumerate(pinned)]
+    distinct, inverse = np.unique(np.concatenate([flat, *forced]), return_inverse=True)
     ranks = np.zeros((len(distinct), len(SOURCES)), np.float32)
     if len(flat):
-        ranks[inverse, np.concatenate(columns)] = np.concatenate(places)
+        ranks[inverse[: len(flat)], np.concatenate(columns)] = np.concatenate(places)
     return Candidates(distinct // num_items, distinct % num_items, ranks)

@@ -9,7 +9,8 @@ import tomli_w
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from recsys.config import Config, Section
+from recsys.config import Config
+from recsys.section import Section
 
 _HEAD = """# Settings
 

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.terms import NO_RULES, Rules
+
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 """Item rows: positions in the run's catalogue, 0-based. Users' rows are never needed outside training."""
@@ -115,6 +117,8 @@ class Query:
     """What already went wrong on the way here (a store down, stale features); the answer repeats it."""
     views: Views | None = None
     """What online augmentation made of the history; None where nobody asked it."""
+    rules: Rules = NO_RULES
+    """What this request asks of its list; what it does not say the run's rules decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +135,22 @@ class Recommendation:
 
 @dataclass(frozen=True, slots=True)
 class RankedList:
-    """An answer: exactly k places (or the whole allowed catalogue where that is smaller), best first."""
+    """An answer: exactly k places (or the whole allowed catalogue where that is smaller), best first.
+
+    Scores are the ranker's; they fall from place to place unless rules have arranged the list.
+    """
 
     items: tuple[Recommendation, ...]
     fallback: str | None = None
-    """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`; None when it is."""
+    """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`; None when it is.
+
+    `nothing_allowed` is the one empty answer: every item of the catalogue is barred.
+    """
     degraded: tuple[str, ...] = ()
     augmentation: Augmentation | None = None
     """What online augmentation did; None where nobody asked it."""
+    notes: tuple[str, ...] = ()
+    """What became of the rules, from `recsys.rules`: `filled`, `caps_relaxed`, `pin_not_allowed`."""
 
 
 class Augmenter(Protocol):

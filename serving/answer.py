@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 from recsys.errors import DependencyError
 from recsys.snapshot import DAY_SECONDS, is_stale
+from recsys.terms import NO_RULES, Rules
 from recsys.types import (
     NEGATIVE_EVENTS,
     Augmentation,
@@ -64,6 +65,7 @@ def recommend(
         items=_items(answer, release),
         fallback=fallback,
         degraded=answer.degraded,
+        notes=answer.notes,
         augmentation=_note(query, telemetry),
         timings_ms={
             "features": _ms(started, read),
@@ -79,6 +81,10 @@ def recommend(
         telemetry.fallbacks.labels(fallback).inc()
     for reason in answer.degraded:
         telemetry.degraded.labels(reason).inc()
+    for rule in asked_rules(query.rules):
+        telemetry.rules.labels(rule).inc()
+    for note in answer.notes:
+        telemetry.rule_notes.labels(note).inc()
     return response
 
 
@@ -111,7 +117,20 @@ def build_query(
         exclude=frozenset(request.exclude),
         degraded=tuple(degraded),
         available_at=now if request.at is None else None,
+        rules=NO_RULES if request.rules is None else request.rules.to_rules(),
     )
+
+
+def asked_rules(rules: Rules) -> list[str]:
+    """Which kinds of rules a request asks for: `filters`, `pins`, `boosts`, `diversity`, `caps`."""
+    asked = {
+        "filters": rules.filters or rules.in_stock_only is not None,
+        "pins": rules.pins,
+        "boosts": rules.boosts,
+        "diversity": rules.diversity is not None,
+        "caps": rules.max_per_category or rules.max_per_brand,
+    }
+    return [name for name, said in asked.items() if said]
 
 
 def _note(query: Query, telemetry: Telemetry) -> AugmentationNote:

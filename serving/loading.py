@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recsys.artifacts import resolve_run
 from recsys.errors import DependencyError, RecsysError
+from recsys.rule_settings import load_rules
 from recsys.types import Augmenter, FeatureSource, History, Query, UserFeatures
 from serving.deps import Backend, Release
 from serving.guard import GuardedFeatures
@@ -20,6 +21,8 @@ WARMUP_REQUESTS = 3
 
 log = logging.getLogger(__name__)
 
+Stamp = tuple[int, int] | None
+"""When a file was written, in nanoseconds, and its size; None where there is none."""
 LoadRelease = Callable[[Path, Settings], Release]
 
 
@@ -31,7 +34,8 @@ def load_release(path: Path, settings: Settings) -> Release:
     """
     from recsys.loading import load_run  # FAISS and ONNX Runtime load here, not when the service is imported
 
-    run = load_run(path, settings.threads, verify=settings.verify, augment=settings.augment)
+    rules = None if settings.rules is None else load_rules(settings.rules)
+    run = load_run(path, settings.threads, verify=settings.verify, augment=settings.augment, rules=rules)
 
     def make_source() -> FeatureSource:
         if settings.feature_source == "snapshot":
@@ -89,7 +93,9 @@ class Releases:
         self.current: Release | None = None
         self.problem: str | None = None
         """Why there is no release, or why the newest run was not taken; None when all is well."""
-        self._failed: Path | None = None
+        self._rules: Stamp = None
+        """The file of rules as it was when it was last read."""
+        self._failed: tuple[Path, Stamp] | None = None
         self._polls_left = 0
 
     async def follow(self) -> None:
@@ -99,20 +105,21 @@ class Releases:
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def refresh(self) -> None:
-        """Look once, and load what the link points to when that is new."""
-        target = self._settings.run
+        """Look once, and load what the link points to when that, or the file of rules, is new."""
+        target, rules = self._settings.run, _stamp(self._settings.rules)
         try:
             target = await asyncio.to_thread(resolve_run, self._settings.run)
-            if self.current is not None and self.current.path == target:
+            if self.current is not None and (self.current.path, self._rules) == (target, rules):
                 self.problem = self._failed = None
                 return
-            if target == self._failed and self._polls_left > 0:
+            if (target, rules) == self._failed and self._polls_left > 0:
                 self._polls_left -= 1
                 return
             release = await asyncio.to_thread(self._load_and_warm, target)
         except Exception as error:  # noqa: BLE001 - a run that cannot be loaded must not end the service that still has one
-            self._note_failure(target, error)
+            self._note_failure((target, rules), error)
             return
+        self._rules = rules
         self._take_over(release)
 
     def _load_and_warm(self, target: Path) -> Release:
@@ -131,13 +138,21 @@ class Releases:
             delay = 2 * self._settings.feature_timeout_ms / 1000
             asyncio.get_running_loop().call_later(delay, before.features.close)
 
-    def _note_failure(self, target: Path, error: Exception) -> None:
+    def _note_failure(self, target: tuple[Path, Stamp], error: Exception) -> None:
         known = isinstance(error, RecsysError)
-        self.problem = str(error) if known else f"{target}: could not be loaded ({type(error).__name__})"
+        self.problem = str(error) if known else f"{target[0]}: could not be loaded ({type(error).__name__})"
         if target != self._failed:
             log.error("run not loaded: %s", self.problem, exc_info=None if known else error)
         self._failed, self._polls_left = target, self.RETRY_POLLS
         self._telemetry.loads.labels("failed").inc()
+
+
+def _stamp(path: Path | None) -> Stamp:
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:  # loading says what is wrong with it
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
 
 
 @contextlib.asynccontextmanager

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from recsys.terms import LARGEST_BOOST, MOST_PINS, Boosts, Rules
 from recsys.types import POSITIVE_DEFAULT
 
 MAX_K = 100
 MAX_ID = 256
 MAX_HISTORY = 500
 MAX_EXCLUDE = 1000
+MAX_NAMES = 200
 MAX_TIME = 4_102_444_800  # the year 2100: milliseconds do not pass for seconds
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 Seconds = Annotated[int, Field(ge=0, le=MAX_TIME)]
 Places = Annotated[int, Field(ge=1, le=MAX_K)]
+Names = Annotated[tuple[Id, ...], Field(max_length=MAX_NAMES)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+By = Annotated[float, Field(ge=-LARGEST_BOOST, le=LARGEST_BOOST)]
+ByName = Annotated[dict[Id, By], Field(max_length=MAX_NAMES)]
+Pins = Annotated[dict[Id, Annotated[int, Field(ge=1, le=MOST_PINS)]], Field(max_length=MOST_PINS)]
 
 
 class Wire(BaseModel):
@@ -35,6 +42,59 @@ class Event(Wire):
     """Unix seconds; without one the event counts as just now, in the order given (oldest first)."""
 
 
+class ListRules(Wire):
+    """What this request asks of its list; what it leaves out is as the service and the run have it."""
+
+    categories: Names | None = None
+    """Only items of these categories, whatever their case; an empty list allows all."""
+    brands: Names | None = None
+    """Only items of these brands, likewise."""
+    min_price: Price | None = None
+    """Only items that cost at least this; an item without a price is left out."""
+    max_price: Price | None = None
+    """Only items that cost at most this, likewise."""
+    in_stock_only: bool | None = None
+    """Leave out what is not in stock or not yet for sale."""
+    pins: Pins | None = None
+    """Place (1 is best) by item: it stands there whatever it scores, as long as it may be answered."""
+    boost_items: ByName | None = None
+    """Added to an item's score, in standard deviations of the scores of the list's candidates."""
+    boost_categories: ByName | None = None
+    """The same for every item of a category."""
+    boost_brands: ByName | None = None
+    """The same for every item of a brand."""
+    diversity: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Lambda of maximal marginal relevance: 1 ranks by score alone, lower spreads the list more."""
+    max_per_category: Places | None = None
+    """Items of one category within the first `within` places."""
+    max_per_brand: Places | None = None
+    """Items of one brand, likewise."""
+    within: Places | None = None
+    """Places within which the caps hold; 10 when nobody says otherwise."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        self.to_rules()  # refuses what contradicts itself
+        return self
+
+    def to_rules(self) -> Rules:
+        """For the recommender."""
+        boosts = (self.boost_items, self.boost_categories, self.boost_brands)
+        return Rules(
+            categories=None if self.categories is None else frozenset(self.categories),
+            brands=None if self.brands is None else frozenset(self.brands),
+            min_price=self.min_price,
+            max_price=self.max_price,
+            in_stock_only=self.in_stock_only,
+            pins=self.pins,
+            boosts=None if boosts == (None, None, None) else Boosts(*(given or {} for given in boosts)),
+            diversity=self.diversity,
+            max_per_category=self.max_per_category,
+            max_per_brand=self.max_per_brand,
+            within=self.within,
+        )
+
+
 class RecommendationRequest(Wire):
     """Who asks: a known user, a history in the request, both (the history is added), or nobody."""
 
@@ -45,6 +105,9 @@ class RecommendationRequest(Wire):
                 {"history": [{"item_id": "i7", "event_type": "purchase"}, {"item_id": "i9"}], "k": 10},
                 {"user_id": "u42", "k": 20, "exclude_seen": True, "exclude": ["i3"], "at": 1700000000},
                 {"history": [{"item_id": "i7"}], "augment": False},
+                {"user_id": "u42", "rules": {"categories": ["lamps"], "max_price": 50, "diversity": 0.7}},
+                {"user_id": "u42", "rules": {"pins": {"i9": 1}, "boost_brands": {"Oak & Co": 0.5}}},
+                {"user_id": "u42", "rules": {"max_per_category": 3, "max_per_brand": 2, "within": 10}},
                 {},
             ]
         }
@@ -64,6 +127,8 @@ class RecommendationRequest(Wire):
     """Answer as of this moment (Unix seconds); now when not given."""
     augment: bool = True
     """Whether a short history may be augmented; what was done stands in the answer's `augmentation`."""
+    rules: ListRules | None = None
+    """Filters, pins, boosts, diversity and caps of this list."""
 
 
 class RecommendedItem(Wire):
@@ -113,6 +178,7 @@ class RecommendationResponse(Wire):
                     ],
                     "fallback": None,
                     "degraded": [],
+                    "notes": [],
                     "augmentation": {
                         "policy_id": "online-c0ffee123456",
                         "ops": ["insert"],
@@ -129,10 +195,13 @@ class RecommendationResponse(Wire):
     run_id: str
     items: tuple[RecommendedItem, ...]
     fallback: str | None
-    """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`, `features_unavailable`."""
+    """Why the list is not personal: `unknown_user`, `no_history`, `unknown_items`, `features_unavailable`; or
+    why it is empty: `nothing_allowed`."""
     degraded: tuple[str, ...]
     """What went wrong on the way: `features_unavailable`, `stale_features`, `stale_run`,
     `augmentation_failed`."""
+    notes: tuple[str, ...]
+    """What became of the rules: `filled`, `caps_relaxed`, `pin_not_allowed`; mostly empty."""
     augmentation: AugmentationNote
     timings_ms: dict[str, float]
 

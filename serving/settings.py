@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """How often the run's link is looked at."""
     augment: Literal["run", "on", "off"] = "run"
     """Views of short histories: as the run has measured and decided, always, or never."""
+    rules: Path | None = None
+    """A TOML file with settings of `[rules]` that come before the run's own; read again when it changes."""
     verify: bool = True
     """Check the run's files against its manifest before serving it."""
     api_keys: SecretStr = SecretStr("")

@@ -50,6 +50,18 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
+        self.rules = Counter(
+            "recsys_rules_total",
+            "Requests that ask for rules of their own, by kind.",
+            ["rule"],
+            registry=registry,
+        )
+        self.rule_notes = Counter(
+            "recsys_rule_notes_total",
+            "Lists that had to be filled, caps that gave way, pins that were not allowed.",
+            ["note"],
+            registry=registry,
+        )
         self.augmentations = Counter(
             "recsys_augmentations_total",
             "Answers by what online augmentation did: `used`, or why not.",

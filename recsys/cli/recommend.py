@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recsys.artifacts import replacing
@@ -47,6 +48,19 @@ MOST = 1000
     show_default=True,
     help="Views of short histories: as the run has decided, always, or never.",
 )
+@click.option(
+    "--rules",
+    "rules_file",
+    type=click.Path(path_type=Path),
+    help="TOML file with settings of [rules]: filters, blocks, pins, boosts, caps, diversity.",
+)
+@click.option(
+    "--rule",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One more of them, for example max_per_brand=2; can be repeated.",
+)
 @click.option("--threads", type=click.IntRange(1), default=None, help="Threads; default: all cores.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
 def command(
@@ -56,32 +70,42 @@ def command(
     exclude_seen: bool,
     at: click.DateTime | None,
     augment: Switch,
+    rules_file: Path | None,
+    settings: tuple[str, ...],
     threads: int | None,
     out: Path,
 ) -> None:
     """Write user_id, item_id, rank (1 is best), score and fallback: k rows for every user asked for.
 
-    A user the run does not know gets the popular list, and `fallback` says why.
+    A user the run does not know gets the popular list, and `fallback` says why. What the rules given here do
+    not say is as the run's own [rules] have it.
     """
     from datetime import UTC, datetime
 
     from recsys.batch import recommend_users
     from recsys.loading import load_run
+    from recsys.rule_settings import load_rules
 
     if not out.parent.is_dir():
         raise InputError("there is no such folder to write into", file=str(out.parent), hint="Make it first")
+    rules = load_rules(rules_file, settings)
     started = time.perf_counter()
     loaded = load_run(run_path, threads, augment=augment)
     moment = loaded.moment
     if isinstance(at, datetime):
         moment = int(at.replace(tzinfo=UTC).timestamp())
-    table = recommend_users(loaded, read_users(users), k, moment, exclude_seen=exclude_seen)
+    asked = read_users(users)
+    table = recommend_users(loaded, asked, k, moment, exclude_seen=exclude_seen, rules=rules)
+    if not table.num_rows:
+        raise InputError("the rules leave no item that may be answered", hint="Look at filters and blocks")
     with replacing(out) as temporary:
         pq.write_table(table, temporary)
-    flagged = table["fallback"].drop_null()
+    firsts = table.filter(pc.equal(table["rank"], 1))
+    fallbacks, without = len(firsts) - firsts["fallback"].null_count, len(asked) - len(firsts)
     click.echo(
         f"{out}: {table.num_rows:,} rows, {time.perf_counter() - started:.1f} s, "
-        f"{len(flagged) // k:,} users with a fallback list"
+        f"{fallbacks:,} users with a fallback list"
+        + (f", {without:,} without a list: nothing is allowed for them" if without else "")
     )
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from recsys.config import Config, Section, load_config, validate_config
+from recsys.config import Config, load_config, validate_config
 from recsys.errors import ConfigError
+from recsys.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -112,5 +112,14 @@ def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = N
         FreshSource(vectors, np.asarray(facts["count"]), quotas.get("fresh", 3)),
     ]
     vocabulary = Vocabulary([f"i{row}" for row in range(NUM_ITEMS)])
-    shelf = Shelf(vocabulary, vectors, vectors, facts, [{"title": f"item {r}"} for r in range(NUM_ITEMS)])
+    details = [
+        {
+            "title": f"item {r}",
+            "category": f"C{r // PER_BLOCK}",
+            "brand": f"b{r % 3}" if r % 4 else "",
+            "price": None if r < PER_BLOCK else float(r),
+        }
+        for r in range(NUM_ITEMS)
+    ]
+    shelf = Shelf(vocabulary, vectors, vectors, facts, details)
     return World(Recommender(shelf, MeanEncoder(vectors), index, sources, scorer, 50), vectors, features)

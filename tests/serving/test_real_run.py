@@ -13,7 +13,9 @@ from fastapi.testclient import TestClient
 from mini_run import write_run
 
 from recsys.artifacts import promote
+from recsys.batch import recommend_users
 from recsys.loading import load_run
+from recsys.rule_settings import RulesConfig
 from recsys.types import Query
 from serving.app import create_app
 from serving.settings import Settings
@@ -56,6 +58,65 @@ def test_http_gives_what_the_recommender_gives(client, runs):
     assert answer["degraded"] == []
     assert not {"i2", "i3"} & {i["item_id"] for i in answer["items"]}
     assert answer["items"][0]["title"].startswith("Item ")
+
+
+RULES = (
+    {},
+    {"pins": {"i50": 1, "i3": 4}, "diversity": 0.6},
+    {"boost_items": {"i30": 3.0}, "max_per_category": 4, "within": 5},
+    {"boost_brands": {"none": 1.0}, "max_price": 1000.0, "categories": ["ALL"]},
+    {"categories": ["no such"]},
+)
+
+
+@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize("user", ["u1", "nobody knows"])
+def test_http_batch_and_the_recommender_give_one_list_under_any_rules(client, runs, rules, user):
+    loaded = load_run(runs / "live", 1)
+    moment = int(time.time())
+    wanted = RulesConfig.model_validate(rules).to_rules(frozenset(rules))
+    table = recommend_users(loaded, ["u0", user, "u2"], 8, moment, exclude_seen=True, rules=wanted)
+    batch = [row for row in table.to_pylist() if row["user_id"] == user]
+    (features,) = loaded.snapshot().fetch([user])
+    query = Query(8, moment, user, features, exclude_seen=True, available_at=moment, rules=wanted)
+    single = loaded.recommender.recommend([query])[0]
+    answer = post(client, user_id=user, k=8, exclude_seen=True, rules=rules)
+    ids = [item["item_id"] for item in answer["items"]]
+    assert ids == [row["item_id"] for row in batch] == [place.item_id for place in single.items]
+    assert [item["score"] for item in answer["items"]] == pytest.approx(
+        [p.score for p in single.items], abs=1e-5
+    )
+    assert (answer["fallback"], answer["notes"]) == (single.fallback, list(single.notes))
+    assert len(ids) == (0 if rules.get("categories") == ["no such"] else 8)
+    if "pins" in rules:
+        assert (ids[0], ids[3]) == ("i50", "i3")
+
+
+def test_nothing_allowed_is_an_honest_empty_answer(client):
+    answer = post(client, user_id="u1", rules={"min_price": 1_000_000})
+    assert (answer["items"], answer["fallback"]) == ([], "nothing_allowed")
+    text = client.get("/metrics").text
+    assert 'recsys_fallbacks_total{reason="nothing_allowed"}' in text
+    assert 'recsys_rules_total{rule="filters"}' in text
+
+
+def test_a_file_of_rules_is_followed_while_the_service_runs(runs, tmp_path):
+    file = tmp_path / "rules.toml"
+    file.write_text('block = ["i0"]\n')
+    app = create_app(Settings(run=runs / "live", feature_source="snapshot", rules=file, poll_seconds=0.02))
+    with TestClient(app) as client:
+        wait_ready(client)
+        assert post(client, k=2)["items"][0]["item_id"] == "i1"
+        file.write_text('block = ["i0", "i1"]\n')
+        until = time.monotonic() + 10
+        while post(client, k=2)["items"][0]["item_id"] != "i2":
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        file.write_text("blocked = 3\n")
+        while "no rule 'blocked'" not in str(client.get("/readyz").json()["problem"]):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert post(client, k=2)["items"][0]["item_id"] == "i2", "the rules before stay"
 
 
 def test_unknown_users_get_the_popular_list(client):

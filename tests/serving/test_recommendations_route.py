@@ -3,6 +3,8 @@ from fake_service import NOW, FakeBackend, make_release
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from recsys.terms import Boosts, Rules
+
 URL = "/v1/recommendations"
 
 
@@ -243,3 +245,44 @@ def test_a_bug_in_the_backend_is_a_bare_500(serve):
     assert response.status_code == 500
     assert response.json()["code"] == "internal"
     assert "ZeroDivision" not in response.text
+
+
+def test_rules_reach_the_recommender_and_are_counted(service):
+    client, release = service
+    rules = {"pins": {"i7": 2}, "boost_brands": {"oak": 0.5}, "max_per_brand": 2, "diversity": 0.5}
+    ask(client, user_id="anna", rules={**rules, "categories": ["lamps"], "max_price": 9})
+    (query,) = release.backend.asked
+    assert query.rules == Rules(
+        pins={"i7": 2},
+        boosts=Boosts({}, {}, {"oak": 0.5}),
+        max_per_brand=2,
+        diversity=0.5,
+        categories=frozenset({"lamps"}),
+        max_price=9,
+    )
+    text = client.get("/metrics").text
+    for kind in ("filters", "pins", "boosts", "diversity", "caps"):
+        assert f'recsys_rules_total{{rule="{kind}"}} 1.0' in text
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"pins": {"i1": 1, "i2": 1}},
+        {"pins": {"i1": 101}},
+        {"pins": {"": 1}},
+        {"boost_items": {"i1": 11}},
+        {"diversity": 1.01},
+        {"max_per_brand": 0},
+        {"within": 101},
+        {"min_price": 3, "max_price": 2},
+        {"min_price": -1},
+        {"categories": ["x"] * 201},
+        {"brand": ["x"]},
+    ],
+)
+def test_rules_are_bounded(service, rules):
+    client, release = service
+    response = client.post(URL, json={"user_id": "anna", "rules": rules})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert not release.backend.asked
