@@ -27,10 +27,10 @@ from recsys.augment.policy import load_policy
 from recsys.config import IndexConfig, OnlineConfig, RetrieveConfig
 from recsys.contexts import Contexts, Vocabulary
 from recsys.index import build_index
+from recsys.item_facts import FACTS
+from recsys.item_weights import Events, fit_covisitation
 from recsys.loading import build_sources, load_run
-from recsys.rank_features import FACTS
 from recsys.recommend import Recommender, Shelf
-from recsys.retrieve import fit_covisitation
 from recsys.types import Augmenter, EncodedHistory, Floats, History, Owned, Query, UserFeatures
 
 DIM, MOMENT, DAY = 384, 1_700_000_000, 86_400
@@ -83,10 +83,10 @@ def made_up(num_items: int, users: int = 20_000) -> tuple[Recommender, Augmenter
     vocabulary = Vocabulary([f"i{row}" for row in range(num_items)])
     shelf = Shelf(vocabulary, vectors, vectors, facts, [{}] * num_items)
     index, _ = build_index(vectors, IndexConfig(), seed=0, threads=1)
-    together = fit_covisitation(
-        np.repeat(np.arange(users), 4), rows.reshape(-1), np.ones(4 * users, np.float32), num_items
-    )
-    sources = build_sources(RetrieveConfig(), index, together, shelf)
+    bought = np.tile(np.arange(4), users)
+    events = Events(np.repeat(np.arange(users), 4), rows.reshape(-1), bought, np.ones(4 * users, np.float32))
+    weights = {"covisitation": fit_covisitation(events, num_items)}
+    sources = build_sources(RetrieveConfig(), index, weights, shelf)
     settings = OnlineConfig()
     with tempfile.TemporaryDirectory() as folder:
         policy = load_policy(settings.policy)

@@ -235,11 +235,25 @@ class RetrieveConfig(Section):
     two_tower: int = Field(200, ge=0)
     """Nearest items to the user vector."""
     covisitation: int = Field(100, ge=0)
-    """Items that followed or went with those of the history."""
+    """Items that went with those of the user, by what users had: once by the newest, once by all they own."""
+    following: int = Field(100, ge=0)
+    """Items that followed the newest ones of the history, the sooner the more."""
+    following_half_life_days: float = Field(30.0, gt=0)
+    """Days between two events that halve what one following the other says."""
+    ease: int = Field(100, ge=0)
+    """Items by EASE, a linear model in closed form: once by the newest, once by all that the user owns."""
+    ease_penalty: float = Field(200.0, gt=0)
+    """L2 penalty of EASE."""
+    ease_max_items: int = Field(12_000, ge=0)
+    """Items in EASE at most, the most sold ones: time grows with the cube, memory with the square."""
+    ease_neighbours: int = Field(200, ge=1)
+    """Weights of EASE kept per item, the largest of either sign; the run says what the cut costs."""
     repeats: int = Field(50, ge=0)
     """The user's own items."""
     trending: int = Field(50, ge=0)
     """Popular items of the last 30 days."""
+    category: int = Field(50, ge=0)
+    """Popular items of the last 30 days in the categories of the history, where items have categories."""
     fresh: int = Field(30, ge=0)
     """Items nobody has had yet, nearest in text."""
 

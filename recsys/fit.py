@@ -16,26 +16,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, replacing, write_array
-from recsys.config import Config
+from recsys.config import Config, RetrieveConfig
 from recsys.contexts import Vocabulary
 from recsys.data.behaviour import write_snapshot
 from recsys.data.interactions import Dataset
 from recsys.data.log import positives
 from recsys.data.split import events_before, held_out_targets
 from recsys.index import build_index, load_index, write_index
+from recsys.item_facts import ItemColumns, item_facts
+from recsys.item_weights import Events, fit_covisitation, fit_ease, fit_following
 from recsys.loading import (
     FACTS_FILE,
     ITEMS,
     USERS,
     build_sources,
-    load_covisitation,
     load_shelf,
-    write_covisitation,
+    load_weights,
+    write_weights,
 )
 from recsys.model.fitted import TowersFit
-from recsys.rank_features import item_facts
 from recsys.recommend import Recommender
-from recsys.retrieve import fit_covisitation
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
 from recsys.types import Query, Rows
@@ -77,28 +77,21 @@ class Shop:
 def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
     """Write every file of a fit but the exported towers (`recsys.export`) and the ranker.
 
-    Returns what the manifest says of the index.
+    Returns what the manifest says of it: `index`, and `ease` where that is switched on.
     """
-    events = shop.events(cut)
-    rows = shop.vocabulary.rows(events["item_id"].tolist())
-    moments = events["timestamp"].to_numpy(np.int64)
     items = shop.dataset.items
     with replacing(folder / ITEMS) as temporary:
         items.to_parquet(temporary, index=False)
-    facts = item_facts(
-        rows,
-        moments,
-        cut,
-        prices=items["price"].to_numpy(np.float64),
-        categories=items["category"].tolist(),
-        brands=items["brand"].tolist(),
-        in_stock=items["in_stock"].to_numpy(np.bool_),
-        available_from=items["available_from"].to_numpy(np.float64),
+    events = _numbered(shop, cut)
+    columns = ItemColumns(
+        items["price"].to_numpy(np.float64),
+        items["category"].tolist(),
+        items["brand"].tolist(),
+        items["in_stock"].to_numpy(np.bool_),
+        items["available_from"].to_numpy(np.float64),
     )
-    write_array(folder / FACTS_FILE, facts)
-    weights = events["event_type"].map(shop.config.data.event_weights).fillna(1.0).to_numpy(np.float32)
-    users = pd.factorize(events["user_id"])[0].astype(np.int64)
-    write_covisitation(folder, fit_covisitation(users, rows, weights, len(shop.vocabulary)))
+    write_array(folder / FACTS_FILE, item_facts(events, cut, columns))
+    weights = _write_weights(folder, events, len(items), shop.config.retrieve)
     write_snapshot(
         folder / USERS, events_before(shop.dataset.interactions, cut), items, cut, shop.config.features
     )
@@ -106,7 +99,38 @@ def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str
         towers.item_vectors(), shop.config.index, shop.config.run.seed, shop.config.run.threads
     )
     write_index(index, folder / "index.faiss")
-    return figures
+    return {"index": figures, **weights}
+
+
+def _numbered(shop: Shop, cut: int) -> Events:
+    """The positive events before a cut, in numbers."""
+    events = shop.events(cut)
+    return Events(
+        pd.factorize(events["user_id"])[0].astype(np.int64),
+        shop.vocabulary.rows(events["item_id"].tolist()),
+        events["timestamp"].to_numpy(np.int64),
+        events["event_type"].map(shop.config.data.event_weights).fillna(1.0).to_numpy(np.float32),
+    )
+
+
+def _write_weights(folder: Path, events: Events, num_items: int, config: RetrieveConfig) -> dict[str, Any]:
+    """Fit and write the item-to-item weights that are switched on; returns what the manifest says of them."""
+    if config.covisitation:
+        write_weights(folder, "covisitation", fit_covisitation(events, num_items))
+    if config.following:
+        days = config.following_half_life_days
+        write_weights(folder, "following", fit_following(events, num_items, half_life_days=days))
+    if not config.ease:
+        return {}
+    matrix, facts = fit_ease(
+        events,
+        num_items,
+        penalty=config.ease_penalty,
+        max_items=config.ease_max_items,
+        neighbours=config.ease_neighbours,
+    )
+    write_weights(folder, "ease", matrix)
+    return {"ease": facts}
 
 
 def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
@@ -120,7 +144,7 @@ def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
         config.model.history_length,
         threads,
     )
-    sources = build_sources(config.retrieve, index, load_covisitation(folder), shelf)
+    sources = build_sources(config.retrieve, index, load_weights(folder, config.retrieve), shelf)
     scorer = OnnxScorer(ranker, threads) if ranker is not None and ranker.is_file() else None
     rules = config.rules.to_rules()
     return Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)

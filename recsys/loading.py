@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,11 +20,14 @@ from recsys.config import Config, RetrieveConfig, load_config
 from recsys.contexts import Vocabulary
 from recsys.errors import ArtifactError, ConfigError
 from recsys.index import load_index
-from recsys.rank_features import FACTS, RANK_FEATURES
+from recsys.item_facts import FACTS
+from recsys.rank_features import RANK_FEATURES
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
-    CovisitationSource,
+    WEIGHED,
+    CategorySource,
     FreshSource,
+    ItemToItemSource,
     RepeatsSource,
     Source,
     TrendingSource,
@@ -39,7 +42,9 @@ logger = logging.getLogger(__name__)
 
 ITEMS, FACTS_FILE, USERS = "items.parquet", "item_facts.npy", "users.parquet"
 DETAILS = ("title", "category", "brand", "price")
-_COVISITATION = ("indptr", "indices", "data")
+WEIGHTS = ("covisitation", "following", "ease")
+"""Item-to-item weights of a run: each a setting of `[retrieve]` and three files."""
+_PARTS = ("indptr", "indices", "data")
 ONLINE = "online"
 """The stage of the manifest that says whether requests are augmented: `kept`, and why."""
 
@@ -104,7 +109,7 @@ def load_run(
         run / "user_tower.onnx", load_array(run / "history_vectors.npy"), config.model.history_length, threads
     )
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
-    sources = build_sources(config.retrieve, index, load_covisitation(run), shelf)
+    sources = build_sources(config.retrieve, index, load_weights(run, config.retrieve), shelf)
     rules = (rules or NO_RULES).over(config.rules.to_rules())
     recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
     moment = int(manifest.stages["export"]["moment"])
@@ -178,39 +183,47 @@ def load_shelf(run: Path) -> Shelf:
 
 
 def build_sources(
-    config: RetrieveConfig, index: Index, covisitation: sparse.csr_matrix, shelf: Shelf
+    config: RetrieveConfig, index: Index, weights: Mapping[str, sparse.csr_matrix], shelf: Shelf
 ) -> list[Source]:
-    """The sources that are switched on."""
+    """The sources that are switched on; `weights` by the names of `WEIGHTS`."""
     sources: list[Source] = []
+    recent: Floats = np.asarray(shelf.facts["count_30d"], np.float32)
+    categories = np.asarray(shelf.facts["category"])
     if config.two_tower:
         sources.append(TwoTowerSource(index, config.two_tower))
-    if config.covisitation:
-        sources.append(CovisitationSource(covisitation, config.covisitation, recent=True))
-        sources.append(CovisitationSource(covisitation, config.covisitation, recent=False))
+    for name, (kind, _) in WEIGHED.items():
+        if kind in weights and (num := getattr(config, kind)):
+            sources.append(ItemToItemSource(name, weights[kind], num))
     if config.repeats:
         sources.append(RepeatsSource(config.repeats))
     if config.trending:
-        popularity: Floats = np.asarray(shelf.facts["count_30d"], np.float32)
-        sources.append(TrendingSource(popularity, config.trending))
+        sources.append(TrendingSource(recent, config.trending))
+    if config.category and (categories >= 0).any():
+        sources.append(CategorySource(recent, categories, config.category))
     if config.fresh:
         sources.append(FreshSource(shelf.text_vectors, np.asarray(shelf.facts["count"]), config.fresh))
     return sources
 
 
-def write_covisitation(run: Path, matrix: sparse.csr_matrix) -> list[str]:
-    """Persist the item-to-item weights; returns the files' names."""
-    names = []
-    for part in _COVISITATION:
-        names.append(f"covisitation_{part}.npy")
-        write_array(run / names[-1], np.asarray(getattr(matrix, part)))
-    return names
+def write_weights(run: Path, name: str, matrix: sparse.csr_matrix) -> None:
+    """Persist item-to-item weights under one of the names of `WEIGHTS`."""
+    for part in _PARTS:
+        write_array(run / f"{name}_{part}.npy", np.asarray(getattr(matrix, part)))
 
 
-def load_covisitation(run: Path) -> sparse.csr_matrix:
-    """Read what `write_covisitation` wrote."""
-    indptr, indices, data = (load_array(run / f"covisitation_{part}.npy") for part in _COVISITATION)
-    size = len(indptr) - 1
-    return sparse.csr_matrix((data, indices, indptr), (size, size))
+def load_weights(run: Path, config: RetrieveConfig) -> dict[str, sparse.csr_matrix]:
+    """What `write_weights` wrote, memory-mapped, of the kinds that are switched on.
+
+    Raises:
+        ArtifactError: a kind is switched on and its files are missing.
+    """
+    weights = {}
+    for name in WEIGHTS:
+        if getattr(config, name):
+            indptr, indices, data = (load_array(run / f"{name}_{part}.npy") for part in _PARTS)
+            size = len(indptr) - 1
+            weights[name] = sparse.csr_matrix((data, indices, indptr), (size, size))
+    return weights
 
 
 def _detail(row: Sequence[Any]) -> dict[str, Any]:

@@ -286,7 +286,7 @@ def _finetune(
 
 def _write(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
     figures = export_towers(towers, folder, shop.config)
-    return {"user_tower": figures, "index": write_fit(folder, shop, cut, towers)}
+    return {"user_tower": figures, **write_fit(folder, shop, cut, towers)}
 
 
 def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:

@@ -12,30 +12,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.retrieve import TEXT_DECAY, TEXT_HISTORY, Batch, Proposals
+from recsys.item_weights import DAY
+from recsys.retrieve import TEXT_DECAY, TEXT_HISTORY, WEIGHED, Batch, Proposals
 from recsys.types import Floats, Rows
 
-DAY = 86_400.0
-SOURCES = ("two_tower", "covisit_recent", "covisit_all", "repeats", "trending", "fresh")
+SOURCES = ("two_tower", *WEIGHED, "repeats", "trending", "category", "fresh")
 """Every source the ranker has a place for; one that is switched off leaves zeros."""
-RANK_FEATURES = (
-    "match", "text_match", "text_last", "text_max",
-    *(f"score_{name}" for name in SOURCES if name.startswith("covisit")),
-    *(f"rank_{name}" for name in SOURCES),
-    "popularity", "popularity_30d", "popularity_7d", "trend", "age", "cold",
-    "owned", "owned_count", "owned_gap", "owned_due",
-    "category_share", "brand_share", "price_gap", "num_events", "recency",
-)  # fmt: skip
+FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
+    "match": ("match",),
+    "text": ("text_match", "text_last", "text_max"),
+    "scores": tuple(f"score_{name}" for name in WEIGHED),
+    "ranks": tuple(f"rank_{name}" for name in SOURCES),
+    "popularity": ("popularity", "popularity_90d", "popularity_30d", "popularity_7d", "heat", "trend"),
+    "age": ("age", "last_sold", "cold"),
+    "repeats": ("owned", "owned_count", "owned_gap", "owned_due", "repeat_rate", "repeat_due"),
+    "affinity": ("category_share", "category_last", "brand_share", "brand_last", "price_gap", "price_last"),
+    "user": ("num_events", "recency"),
+}
+"""The ranker's features by what they are about: an ablation leaves out one group at a time."""
+RANK_FEATURES = tuple(name for names in FEATURE_GROUPS.values() for name in names)
 """Columns of the feature matrix, in order; the run's manifest repeats them."""
-
-FACTS = np.dtype(
-    [
-        ("count", "f4"), ("count_30d", "f4"), ("count_7d", "f4"), ("first_seen", "f8"),
-        ("available_from", "f8"), ("log_price", "f4"), ("category", "i4"), ("brand", "i4"), ("in_stock", "?"),
-    ]
-)  # fmt: skip
-"""One record per item: positive events before the cut (all, 30 days, 7 days), Unix seconds (NaN: never), the
-logarithm of the price (NaN: unknown), codes of category and brand (-1: none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +61,13 @@ def candidate_features(
     columns.update(_text_columns(batch, candidates, text_vectors))
     for name in SOURCES:
         dense = proposals[name].dense if name in proposals else None
-        if name.startswith("covisit"):
-            columns[f"score_{name}"] = np.zeros(len(rows)) if dense is None else np.sqrt(dense[users, rows])
+        if name in WEIGHED:
+            score = np.zeros(len(rows)) if dense is None else dense[users, rows]
+            columns[f"score_{name}"] = np.sign(score) * np.sqrt(np.abs(score))
         ranks = candidates.source_ranks[:, SOURCES.index(name)]
         columns[f"rank_{name}"] = np.where(ranks > 0, 10.0 / (10.0 + ranks), 0.0)
     columns.update(_item_columns(batch, users, facts[rows]))
-    columns.update(_owned_columns(batch, candidates))
+    columns.update(_owned_columns(batch, candidates, facts[rows]))
     columns.update(_affinity_columns(batch, candidates, facts))
     matrix = np.stack([columns[name] for name in RANK_FEATURES], axis=1).astype(np.float32)
     return np.nan_to_num(matrix, copy=False)
@@ -93,21 +90,33 @@ def _text_columns(batch: Batch, candidates: Candidates, text: Floats) -> dict[st
 def _item_columns(
     batch: Batch, users: NDArray[np.int64], facts: NDArray[np.void]
 ) -> dict[str, NDArray[np.floating]]:
-    age = np.maximum(batch.moments[users] - facts["first_seen"], 0) / DAY
     month, week = np.log1p(facts["count_30d"]), np.log1p(facts["count_7d"])
     return {
         "popularity": np.log1p(facts["count"]),
+        "popularity_90d": np.log1p(facts["count_90d"]),
         "popularity_30d": month,
         "popularity_7d": week,
+        "heat": np.log1p(facts["heat"]),
         "trend": np.log1p(facts["count_7d"] * 30.0 / 7.0) - month,
-        "age": np.log1p(np.where(np.isnan(age), 0, age)),
+        "age": _log_days(batch.moments[users] - facts["first_seen"]),
+        "last_sold": _log_days(batch.moments[users] - facts["last_seen"]),
         "cold": (facts["count"] == 0).astype(np.float32),
+        "repeat_rate": facts["repeat_rate"],
     }
 
 
-def _owned_columns(batch: Batch, candidates: Candidates) -> dict[str, NDArray[np.floating]]:
+def _log_days(seconds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log(1 + days); 0 where there are none."""
+    days: NDArray[np.float64] = np.log1p(np.maximum(np.nan_to_num(seconds), 0) / DAY)
+    return days
+
+
+def _owned_columns(
+    batch: Batch, candidates: Candidates, facts: NDArray[np.void]
+) -> dict[str, NDArray[np.floating]]:
     counts = np.zeros(len(candidates.rows), np.float32)
-    gaps, due = np.zeros_like(counts), np.zeros_like(counts)
+    gaps, due, again = np.zeros_like(counts), np.zeros_like(counts), np.zeros_like(counts)
+    usual = np.maximum(facts["repeat_days"], 1.0)
     for i, span in _spans(candidates.users, len(batch)):
         owned = batch.owned[i]
         if not len(owned.rows):
@@ -122,11 +131,13 @@ def _owned_columns(batch: Batch, candidates: Candidates) -> dict[str, NDArray[np
         gaps[span] = np.where(mine, np.log1p(gap), 0)
         # Bought often and not for a while: more than one mean interval since the last time.
         due[span] = np.where(mine, np.log1p(gap * count / 30.0), 0)
+        again[span] = np.where(mine, np.log1p(gap / usual[span]), 0)
     return {
         "owned": (counts > 0).astype(np.float32),
         "owned_count": np.log1p(counts),
         "owned_gap": gaps,
         "owned_due": due,
+        "repeat_due": again,
     }
 
 
@@ -134,26 +145,23 @@ def _affinity_columns(
     batch: Batch, candidates: Candidates, facts: NDArray[np.void]
 ) -> dict[str, NDArray[np.floating]]:
     rows, users = candidates.rows, candidates.users
-    category, brand, price = (np.zeros(len(rows), np.float32) for _ in range(3))
+    names = ("category_share", "category_last", "brand_share", "brand_last", "price_gap", "price_last")
+    columns: dict[str, NDArray[np.floating]] = {name: np.zeros(len(rows), np.float32) for name in names}
     recency = np.zeros(len(batch), np.float32)
     for i, span in _spans(users, len(batch)):
         history = batch.histories[i]
         if not len(history.rows):
             continue
         mine, theirs = facts[history.rows], facts[rows[span]]
-        category[span] = _share(mine["category"], theirs["category"])
-        brand[span] = _share(mine["brand"], theirs["brand"])
+        for name in ("category", "brand"):
+            columns[f"{name}_share"][span] = _share(mine[name], theirs[name])
+            columns[f"{name}_last"][span] = (theirs[name] == mine[name][-1]) & (theirs[name] >= 0)
         known = mine["log_price"][~np.isnan(mine["log_price"])]
         if len(known):
-            price[span] = np.nan_to_num(np.abs(theirs["log_price"] - known.mean()))
+            columns["price_gap"][span] = np.nan_to_num(np.abs(theirs["log_price"] - known.mean()))
+            columns["price_last"][span] = np.nan_to_num(theirs["log_price"] - known[-1])
         recency[i] = np.log1p(max(float(batch.moments[i] - history.timestamps[-1]), 0) / DAY)
-    return {
-        "category_share": category,
-        "brand_share": brand,
-        "price_gap": price,
-        "num_events": np.log1p(batch.num_events[users]),
-        "recency": recency[users],
-    }
+    return {**columns, "num_events": np.log1p(batch.num_events[users]), "recency": recency[users]}
 
 
 def _share(mine: NDArray[np.int32], theirs: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -169,46 +177,3 @@ def _share(mine: NDArray[np.int32], theirs: NDArray[np.int32]) -> NDArray[np.flo
 def _spans(users: NDArray[np.int64], size: int) -> Sequence[tuple[int, slice]]:
     bounds = np.searchsorted(users, np.arange(size + 1))
     return [(i, slice(bounds[i], bounds[i + 1])) for i in range(size) if bounds[i] < bounds[i + 1]]
-
-
-def item_facts(
-    rows: Rows,
-    timestamps: NDArray[np.int64],
-    moment: int,
-    *,
-    prices: NDArray[np.float64],
-    categories: Sequence[str],
-    brands: Sequence[str],
-    in_stock: NDArray[np.bool_],
-    available_from: NDArray[np.float64],
-) -> NDArray[np.void]:
-    """Facts of every item from positive events before `moment`.
-
-    Args:
-        rows: (n,) item row of each event.
-        timestamps: (n,) Unix seconds, all before `moment`.
-        moment: The cut, Unix seconds.
-        prices: (num_items,) NaN or not positive where unknown.
-        categories: One per item, empty where unknown.
-        brands: Likewise.
-        in_stock: (num_items,)
-        available_from: (num_items,) Unix seconds, NaN where unknown.
-    """
-    if len(timestamps) and int(timestamps.max()) >= moment:
-        raise ValueError("item facts may only know events before their moment")
-    num_items = len(prices)
-    facts = np.zeros(num_items, FACTS)
-    facts["count"] = np.bincount(rows, minlength=num_items)
-    for name, days in (("count_30d", 30), ("count_7d", 7)):
-        facts[name] = np.bincount(rows[timestamps >= moment - days * DAY], minlength=num_items)
-    first = np.full(num_items, np.inf)
-    np.minimum.at(first, rows, timestamps)
-    facts["first_seen"] = np.where(np.isfinite(first), first, np.nan)
-    facts["available_from"] = available_from
-    with np.errstate(invalid="ignore", divide="ignore"):
-        facts["log_price"] = np.where(prices > 0, np.log(prices), np.nan)
-    for name, values in (("category", categories), ("brand", brands)):
-        names = {value: code for code, value in enumerate(sorted(set(values) - {""}))}
-        facts[name] = [names.get(value, -1) for value in values]
-    facts["in_stock"] = in_stock
-    return facts

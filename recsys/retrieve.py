@@ -19,10 +19,16 @@ DECIMALS = 5
 """Scores that agree so far are equal: their last bits depend on how much was computed together."""
 TEXT_DECAY = 0.7
 """Weight of each step back where the text of a history is summed up."""
+CATEGORY_DECAY = 0.9
+"""Weight of each step back where the categories of a history are summed up."""
 TEXT_HISTORY = 20
 """How many of the newest history items their text is taken from."""
-RECENT_DECAY = 0.8
-"""Weight of each step back in `covisit_recent`; `covisit_all` weighs everything a user owns alike."""
+WEIGHED = {
+    "covisit_recent": ("covisitation", 0.8), "covisit_all": ("covisitation", None),
+    "follow": ("following", 0.5), "ease_recent": ("ease", 0.7), "ease_all": ("ease", None),
+}  # fmt: skip
+"""Sources over item-to-item weights: whose weights, and the weight of each step back in the history; None
+weighs everything a user owns alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +106,22 @@ class TwoTowerSource:
         return Proposals(rows, scores, self._num)
 
 
-class CovisitationSource:
-    """Items that went with those of the user: the sum of item-to-item weights over what the user had."""
+class ItemToItemSource:
+    """Items that those of the user speak for: the sum of item-to-item weights over what the user had."""
 
-    def __init__(self, matrix: sparse.csr_matrix, num: int, *, recent: bool) -> None:
-        self.name = "covisit_recent" if recent else "covisit_all"
-        self._matrix, self._num, self._recent = matrix, num, recent
+    def __init__(self, name: str, matrix: sparse.csr_matrix, num: int) -> None:
+        """Args: one of `WEIGHED`; (n, n), row i holds what item i speaks for; candidates."""
+        self.name = name
+        self._matrix, self._num, self._decay = matrix, num, WEIGHED[name][1]
 
     def propose(self, batch: Batch) -> Proposals:
         """Score every item and take the best."""
         rows: list[Rows] = []
         weights: list[Floats] = []
         for history, owned in zip(batch.histories, batch.owned, strict=True):
-            if self._recent:
+            if self._decay is not None:
                 rows.append(history.rows)
-                weights.append(RECENT_DECAY ** np.arange(len(history.rows) - 1, -1, -1, dtype=np.float32))
+                weights.append(self._decay ** np.arange(len(history.rows) - 1, -1, -1, dtype=np.float32))
             else:
                 rows.append(owned.rows)
                 weights.append(np.full(len(owned.rows), max(len(owned.rows), 1) ** -0.5, np.float32))
@@ -167,6 +174,31 @@ class TrendingSource:
         return Proposals(rows, np.broadcast_to(self._scores[:, :length], size), self._num)
 
 
+class CategorySource:
+    """What sold most in the newest 30 days in the categories of the user's history."""
+
+    name = "category"
+
+    def __init__(self, popularity: Floats, categories: NDArray[np.int32], num: int) -> None:
+        """Args: (n,) recent events of each item; (n,) its category's code, -1 for none; candidates."""
+        self._rows: Rows = np.flatnonzero((popularity > 0) & (categories >= 0)).astype(np.int64)
+        self._codes, self._category = categories, np.asarray(categories[self._rows])
+        self._popularity: Floats = np.log1p(popularity[self._rows]).astype(np.float32)
+        self._width, self._num = int(categories.max(initial=-1)) + 1, num
+
+    def propose(self, batch: Batch) -> Proposals:
+        """By the category's share of the history, the newest weighing most, times the logarithm of sales."""
+        share = np.zeros((len(batch), self._width), np.float32)
+        for i, history in enumerate(batch.histories):
+            recent = history.rows[::-1][:TEXT_HISTORY]
+            codes, weight = self._codes[recent], CATEGORY_DECAY ** np.arange(len(recent), dtype=np.float32)
+            np.add.at(share[i], codes[codes >= 0], weight[codes >= 0] / max(float(weight.sum()), 1e-6))
+        places, scores = top_rows(share[:, self._category] * self._popularity, self._num + batch.spare)
+        rows = self._rows[places]
+        rows[scores <= 0] = -1
+        return Proposals(rows, scores, self._num)
+
+
 class FreshSource:
     """Items that nobody has had yet, by the text of what the user had lately: a new item's first chance."""
 
@@ -208,76 +240,3 @@ def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:
     order = np.argsort(-np.take_along_axis(keys, top, 1), axis=1)
     rows = np.take_along_axis(top, order, 1)
     return rows, np.take_along_axis(scores, rows, 1)
-
-
-def fit_covisitation(
-    users: NDArray[np.int64],
-    rows: Rows,
-    weights: Floats,
-    num_items: int,
-    *,
-    neighbours: int = 100,
-    shrink: float = 5.0,
-    max_user_items: int = 300,
-) -> sparse.csr_matrix:
-    """Item-to-item weights: shrunk cosine of the users' item sets (Sarwar et al., WWW 2001).
-
-    Args:
-        users: (n,) user numbers of positive events, in time order.
-        rows: (n,) item rows.
-        weights: (n,) event weights.
-        num_items: Size of the catalogue.
-        neighbours: Kept per item.
-        shrink: Added to the norms' product, so that pairs seen once do not look certain.
-        max_user_items: The newest distinct items of a user that count; it bounds the quadratic cost.
-
-    Returns:
-        (num_items, num_items), zero diagonal; row i holds what goes with item i.
-    """
-    key = users * num_items + rows
-    newest_first = key[::-1]
-    _, first = np.unique(newest_first, return_index=True)
-    kept = np.sort(len(key) - 1 - first)  # the newest event of each (user, item), in time order
-    users, rows, weights = users[kept], rows[kept], weights[kept]
-    order = np.argsort(users, kind="stable")
-    users, rows, weights = users[order], rows[order], weights[order]
-    size = np.bincount(users) if len(users) else np.zeros(0, np.int64)
-    from_end = np.repeat(np.cumsum(size), size) - 1 - np.arange(len(users))
-    keep = from_end < max_user_items
-    users, rows, weights = users[keep], rows[keep], weights[keep]
-    size = np.bincount(users) if len(users) else np.zeros(0, np.int64)
-    # Users with many items say less about each pair of them.
-    value = weights / np.log2(2.0 + size[users]) if len(users) else weights
-    have = sparse.csr_matrix((value, (users, rows)), (len(size), num_items), dtype=np.float32)
-    return _top_neighbours(have, neighbours, shrink)
-
-
-def _top_neighbours(have: sparse.csr_matrix, neighbours: int, shrink: float) -> sparse.csr_matrix:
-    columns = have.tocsc()
-    norms = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel()).astype(np.float32)
-    transposed = columns.T.tocsr()
-    indptr, indices, data = [np.zeros(1, np.int64)], [], []
-    step = 2048
-    for start in range(0, have.shape[1], step):
-        block = (transposed[start : start + step] @ have).tocsr()
-        for i in range(block.shape[0]):
-            span = slice(block.indptr[i], block.indptr[i + 1])
-            others = block.indices[span]
-            value = block.data[span] / (norms[start + i] * norms[others] + shrink * 0.1)
-            value[others == start + i] = 0
-            if len(value) > neighbours:
-                best = np.argpartition(value, len(value) - neighbours)[-neighbours:]
-                others, value = others[best], value[best]
-            positive = value > 0
-            indices.append(others[positive])
-            data.append(value[positive])
-            indptr.append(indptr[-1] + positive.sum())
-    empty = not indices
-    return sparse.csr_matrix(
-        (
-            np.zeros(0, np.float32) if empty else np.concatenate(data).astype(np.float32),
-            np.zeros(0, np.int64) if empty else np.concatenate(indices).astype(np.int64),
-            np.concatenate([np.atleast_1d(part) for part in indptr]),
-        ),
-        (have.shape[1], have.shape[1]),
-    )

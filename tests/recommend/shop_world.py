@@ -7,16 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contexts import Vocabulary
-from recsys.rank_features import item_facts
+from recsys.item_facts import ItemColumns, item_facts
+from recsys.item_weights import Events, fit_covisitation, fit_ease, fit_following
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
-    CovisitationSource,
+    WEIGHED,
+    CategorySource,
     FreshSource,
+    ItemToItemSource,
     RepeatsSource,
     Source,
     TrendingSource,
     TwoTowerSource,
-    fit_covisitation,
     top_rows,
 )
 from recsys.types import EncodedHistory, Floats, History, Owned, Rows, Scorer, UserFeatures
@@ -89,26 +91,32 @@ def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = N
         times += [NOW - DAY * (3 - step) for step in range(3)]
         features[f"u{user}"] = features_of(f"u{user}", mine)
     order = np.argsort(times, kind="stable")
-    rows_array, user_array = np.array(rows)[order], np.array(users)[order]
-    facts = item_facts(
-        rows_array,
-        np.array(times)[order],
-        NOW,
+    ones = np.ones(len(rows), np.float32)
+    events = Events(np.array(users)[order], np.array(rows)[order], np.array(times)[order], ones)
+    columns = ItemColumns(
         prices=np.where(block == 0, np.nan, 10.0 * (block + 1)),
         categories=[f"c{b}" for b in block],
         brands=[""] * NUM_ITEMS,
         in_stock=np.ones(NUM_ITEMS, bool) if in_stock is None else in_stock,
         available_from=np.full(NUM_ITEMS, np.nan),
     )
-    weights = np.ones(len(rows_array), np.float32)
-    covisitation = fit_covisitation(user_array, rows_array, weights, NUM_ITEMS)
+    facts = item_facts(events, NOW, columns)
+    weights = {
+        "covisitation": fit_covisitation(events, NUM_ITEMS),
+        "following": fit_following(events, NUM_ITEMS),
+        "ease": fit_ease(events, NUM_ITEMS, penalty=5.0)[0],
+    }
+    recent = np.asarray(facts["count_30d"], np.float32)
     index = ExactIndex(vectors)
     sources: list[Source] = [
         TwoTowerSource(index, quotas.get("two_tower", 20)),
-        CovisitationSource(covisitation, quotas.get("covisitation", 10), recent=True),
-        CovisitationSource(covisitation, quotas.get("covisitation", 10), recent=False),
+        *(
+            ItemToItemSource(name, weights[kind], quotas.get(kind, quotas.get("covisitation", 10)))
+            for name, (kind, _) in WEIGHED.items()
+        ),
         RepeatsSource(quotas.get("repeats", 5)),
-        TrendingSource(np.asarray(facts["count_30d"], np.float32), quotas.get("trending", 10)),
+        TrendingSource(recent, quotas.get("trending", 10)),
+        CategorySource(recent, np.asarray(facts["category"]), quotas.get("category", 5)),
         FreshSource(vectors, np.asarray(facts["count"]), quotas.get("fresh", 3)),
     ]
     vocabulary = Vocabulary([f"i{row}" for row in range(NUM_ITEMS)])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from shop_world import DAY, NOW, World, build_world, features_of
 
-from recsys.rank_features import RANK_FEATURES, item_facts
+from recsys.item_facts import ItemColumns, item_facts
+from recsys.item_weights import Events
+from recsys.rank_features import FEATURE_GROUPS, RANK_FEATURES
 from recsys.types import Query
 
 
@@ -41,16 +43,47 @@ def test_a_source_switched_off_leaves_its_columns_empty() -> None:
     assert set(column(world, "rank_repeats", [0, 1]).values()) == {0.0}
 
 
+def events_of(rows: list[int], times: list[int], users: list[int] | None = None) -> Events:
+    numbers = np.zeros(len(rows), np.int64) if users is None else np.array(users)
+    return Events(numbers, np.array(rows), np.array(times), np.ones(len(rows), np.float32))
+
+
+TWO_ITEMS = ItemColumns(np.ones(2), ["a", ""], ["", "b"], np.ones(2, bool), np.full(2, np.nan))
+
+
 def test_facts_know_nothing_of_the_moment_or_later() -> None:
-    more = {
-        "prices": np.ones(2), "categories": ["a", ""], "brands": ["", "b"],
-        "in_stock": np.ones(2, bool), "available_from": np.full(2, np.nan),
-    }  # fmt: skip
-    facts = item_facts(np.array([0, 0, 1]), np.array([10, NOW - 8 * DAY, NOW - 1]), NOW, **more)
+    facts = item_facts(events_of([0, 0, 1], [10, NOW - 8 * DAY, NOW - 1]), NOW, TWO_ITEMS)
     assert facts["count"].tolist() == [2, 1]
     assert facts["count_7d"].tolist() == [0, 1]
     assert facts["count_30d"].tolist() == [1, 1]
+    assert facts["count_90d"].tolist() == [1, 1]
+    assert facts["heat"] == pytest.approx([0.5**0.8, 1.0], rel=1e-4)
     assert facts["first_seen"][0] == 10
+    assert facts["last_seen"].tolist() == [NOW - 8 * DAY, NOW - 1]
     assert facts["category"].tolist() == [0, -1]
     with pytest.raises(ValueError, match="before their moment"):
-        item_facts(np.array([0]), np.array([NOW]), NOW, **more)
+        item_facts(events_of([0], [NOW]), NOW, TWO_ITEMS)
+
+
+def test_repeats_are_users_who_come_back_and_the_days_until_they_do() -> None:
+    days = [0, 4, 8, 12, 0, 0, 0, 0]
+    rows, users = [0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 0, 1, 2]
+    facts = item_facts(events_of(rows, [NOW - DAY * (20 - day) for day in days], users), NOW, TWO_ITEMS)
+    assert facts["repeat_days"].tolist() == [4, 4]  # nobody came back for item 1: the shop's figure
+    overall = 1 / 5
+    assert facts["repeat_rate"] == pytest.approx([(1 + 20 * overall) / 22, 20 * overall / 23])
+
+
+def test_every_feature_is_in_one_group() -> None:
+    names = [name for group in FEATURE_GROUPS.values() for name in group]
+    assert sorted(names) == sorted(RANK_FEATURES)
+
+
+def test_what_comes_after_the_moment_changes_no_feature(world: World) -> None:
+    query = Query(k=5, moment=NOW, user_id="u", features=features_of("u", [0, 1]))
+    before = world.recommender.rank([query], [np.empty(0, np.int64)]).features
+    again = build_world().recommender.rank([query], [np.empty(0, np.int64)]).features
+    np.testing.assert_array_equal(before, again)
+    last = RANK_FEATURES.index("category_last")
+    rows = world.recommender.rank([query], [np.empty(0, np.int64)]).candidates.rows
+    assert (before[:, last] == (rows < 8)).all()

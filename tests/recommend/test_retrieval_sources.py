@@ -4,14 +4,15 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.item_weights import Events, fit_covisitation
 from recsys.retrieve import (
     Batch,
-    CovisitationSource,
+    CategorySource,
     FreshSource,
+    ItemToItemSource,
     OwnedRows,
     RepeatsSource,
     TwoTowerSource,
-    fit_covisitation,
     top_rows,
 )
 from recsys.types import EncodedHistory
@@ -29,42 +30,14 @@ def batch_of(histories: list[list[int]], counts: list[list[int]] | None = None) 
     return Batch(np.full(size, 100), encoded, owned, np.ones(size, np.float32), vectors)
 
 
-def test_covisitation_is_the_shrunk_cosine_computed_the_slow_way() -> None:
-    rng = np.random.default_rng(3)
-    users, rows = rng.integers(0, 12, 60), rng.integers(0, 9, 60)
-    weights = np.ones(60, np.float32)
-    fast = fit_covisitation(users, rows, weights, 9, shrink=5.0).toarray()
-    have = np.zeros((12, 9))
-    have[users, rows] = 1
-    have /= np.log2(2 + have.sum(1, keepdims=True))
-    norms = np.sqrt((have**2).sum(0))
-    slow = have.T @ have / (np.outer(norms, norms) + 0.5)
-    np.fill_diagonal(slow, 0)
-    np.testing.assert_allclose(fast, slow, rtol=1e-5, atol=1e-7)
-
-
-def test_only_the_newest_items_of_a_user_count() -> None:
-    users, rows = np.zeros(6, np.int64), np.array([0, 1, 2, 3, 0, 4])
-    matrix = fit_covisitation(users, rows, np.ones(6, np.float32), 5, max_user_items=2).toarray()
-    assert matrix[0, 4] > 0  # the second visit to item 0 is new
-    assert matrix[:4, 1].sum() == 0
-
-
-def test_no_events_give_an_empty_matrix() -> None:
-    nothing = np.empty(0, np.int64)
-    matrix = fit_covisitation(nothing, nothing, np.empty(0, np.float32), 4)
-    assert matrix.shape == (4, 4)
-    assert matrix.nnz == 0
-
-
 def test_recent_weighs_the_newest_item_most() -> None:
     users = np.repeat(np.arange(40), 2)
     rows = np.array([pair for u in range(40) for pair in ((0, 2) if u % 2 else (1, 3))])
-    matrix = fit_covisitation(users, rows, np.ones(80, np.float32), 4)
-    proposals = CovisitationSource(matrix, 4, recent=True).propose(batch_of([[0, 1], [1, 0]]))
+    matrix = fit_covisitation(Events(users, rows, np.arange(80), np.ones(80, np.float32)), 4)
+    proposals = ItemToItemSource("covisit_recent", matrix, 4).propose(batch_of([[0, 1], [1, 0]]))
     assert proposals.rows[0, 0] == 3
     assert proposals.rows[1, 0] == 2
-    alike = CovisitationSource(matrix, 4, recent=False).propose(batch_of([[0, 1]]))
+    alike = ItemToItemSource("covisit_all", matrix, 4).propose(batch_of([[0, 1]]))
     assert np.isclose(alike.scores[0, 0], alike.scores[0, 1])
 
 
@@ -72,6 +45,16 @@ def test_repeats_come_by_count_then_by_newest() -> None:
     proposals = RepeatsSource(3).propose(batch_of([[5, 6, 7, 8], []], [[1, 3, 3, 1], []]))
     assert proposals.rows[0].tolist()[:3] == [7, 6, 8]
     assert (proposals.rows[1] == -1).all()
+
+
+def test_categories_of_the_history_trend_by_their_share_and_their_sales() -> None:
+    sold = np.array([9, 3, 7, 8, 0, 5], np.float32)
+    codes = np.array([0, 0, 1, 1, 1, -1], np.int32)
+    source = CategorySource(sold, codes, 4)
+    proposals = source.propose(batch_of([[0], [2, 2, 0], [5], []]))
+    assert proposals.rows[0].tolist() == [0, 1, -1, -1]  # nothing of the other category
+    assert proposals.rows[1].tolist()[:2] == [3, 2]  # two of three were of category 1, and 3 sold most
+    assert (proposals.rows[2:] == -1).all()  # no category, no history
 
 
 def test_fresh_items_are_those_nobody_had_nearest_in_text_first() -> None:

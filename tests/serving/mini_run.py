@@ -15,8 +15,8 @@ from recsys.augment.policy import load_policy
 from recsys.config import Config, IndexConfig
 from recsys.contexts import Contexts
 from recsys.index import build_index, write_index
-from recsys.loading import FACTS_FILE, ITEMS, USERS, write_covisitation
-from recsys.rank_features import FACTS
+from recsys.item_facts import FACTS
+from recsys.loading import FACTS_FILE, ITEMS, USERS, WEIGHTS, write_weights
 from recsys.snapshot import USER_FIELDS
 
 DAY = 86_400
@@ -49,7 +49,8 @@ def write_run(
     write_array(run / FACTS_FILE, facts)
     _write_items(run / ITEMS, num_items)
     _write_users(run / USERS, moment, num_users, num_items)
-    write_covisitation(run, sparse.random(num_items, num_items, 0.1, "csr", np.float32, 3))
+    for name in WEIGHTS:
+        write_weights(run, name, sparse.random(num_items, num_items, 0.1, "csr", np.float32, 3))
     index, facts_of_index = build_index(vectors, IndexConfig(), seed=0, threads=1)
     write_index(index, run / "index.faiss")
     _write_mean_tower(run / "user_tower.onnx", dim)
