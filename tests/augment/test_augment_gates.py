@@ -179,9 +179,11 @@ def test_honest_ops_pass_the_text_gates() -> None:
     ]  # fmt: skip
     for op in ops:
         plain = {"name": "x", "text": {"copies": 4, "ops": [op]}}
-        free = expand_texts(ITEMS, TEXTS, policy_from_plain(plain), 0, max_expansion=4)
+        clauses = op["op"] == "clause_shuffle"  # which wants some to shuffle
+        texts = [f"{text}. Good value, easy to clean, nice" if clauses else text for text in TEXTS]
+        free = expand_texts(ITEMS, texts, policy_from_plain(plain), 0, max_expansion=4)
         plain["text"]["gates"] = gates
-        gated = expand_texts(ITEMS, TEXTS, policy_from_plain(plain), 0, max_expansion=4)
+        gated = expand_texts(ITEMS, texts, policy_from_plain(plain), 0, max_expansion=4)
         refused = {
             name: count for name, count in gated.counts.items()
             if name.startswith("rejected:") and count != free.counts.get(name)

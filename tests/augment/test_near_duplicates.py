@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import datasketch
 import numpy as np
 import pytest
 
 from recsys.augment.example import TextExample
-from recsys.augment.gates.duplicates import CatalogueIndex, NearDuplicate, Shingling
+from recsys.augment.gates.duplicates import NearDuplicate
 from recsys.augment.gates.gate import Evidence
+from recsys.augment.gates.shingles import CatalogueIndex, Shingling
 from recsys.errors import DependencyError
 
 RNG = np.random.default_rng(0)
@@ -69,12 +72,82 @@ def test_most_of_what_lies_over_the_bound_is_found() -> None:
     index = CatalogueIndex(CATALOGUE, Shingling("characters", 4, 2, 128), 0.8)
     rows = [f"item:{i}" for i in range(300)]
     changed = [CATALOGUE[row] + "s" for row in rows]
-    signatures = index.shingling.signatures(changed)
     # Asked in the name of an item that is nothing like them.
-    found = [index.nearest("item:zh", one) for one in signatures]
-    assert np.mean(np.array(found) > 0.85) > 0.95
-    strangers = index.shingling.signatures([" ".join(RNG.choice(WORDS, 8)) for _ in range(300)])
-    assert max(index.nearest("item:zh", one) for one in strangers) < 0.7
+    found = index.nearest(["item:zh"] * 300, changed)
+    assert np.mean(found > 0.85) > 0.95
+    strangers = [" ".join(RNG.choice(WORDS, 8)) for _ in range(300)]
+    assert index.nearest(["item:zh"] * 300, strangers).max() < 0.7
+
+
+ODD = [
+    "",
+    "a",
+    "ab!",
+    "12",
+    "Ünïcode täxt mit Umlaut",
+    "🎁 gift",
+    "红色 T恤 XL码",
+    "短",
+    "x" * 300,
+    "a b c d",
+]
+
+
+@pytest.mark.parametrize(
+    "shingling",
+    [
+        Shingling("characters", 4, 2, 128),
+        Shingling("characters", 1, 1, 16),
+        Shingling("characters", 9, 3, 32),
+        Shingling("words", 2, 2, 64),
+    ],
+)
+def test_signatures_are_those_of_the_library(shingling: Shingling, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.augment.gates.shingles._BLOCK", 7)
+    texts = [*ODD, *list(CATALOGUE.values())[-60:]]
+    plain = datasketch.MinHash.generator(map(shingling.of, texts), num_perm=shingling.num_perm, seed=1)
+    assert np.array_equal(shingling.signatures(texts), [one.hashvalues for one in plain])
+    assert shingling.signatures([]).shape == (0, shingling.num_perm)
+
+
+def plain_nearest(texts: dict[str, str], asked: list[tuple[str, str]], threshold: float) -> list[float]:
+    """The same question answered by the library's own index, one text at a time."""
+    shingling, found = Shingling("characters", 4, 2, 128), []
+    lsh = datasketch.MinHashLSH(threshold=threshold, num_perm=128, weights=(0.3, 0.7))
+
+    def signature(text: str) -> Any:
+        (one,) = datasketch.MinHash.generator([shingling.of(text)], num_perm=128, seed=1)
+        return one
+
+    known = {text: signature(text) for text in dict.fromkeys(texts.values())}
+    for text, one in known.items():
+        lsh.insert(text, one)
+    for row_id, text in asked:
+        one, own = signature(text), texts.get(row_id)
+        near = [
+            one.jaccard(known[other])
+            for other in lsh.query(one)
+            if other != own and (own is None or one.jaccard(known[other]) > known[own].jaccard(known[other]))
+        ]
+        found.append(max(near, default=0.0))
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.8])
+def test_answers_are_those_of_the_librarys_own_index(
+    threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.augment.gates.shingles._PAIRS", 50)
+    # A template makes many alike, as in real catalogues; some texts stand there twice.
+    texts = {f"item:{i}": f"Scented candle {WORDS[i % 40]} {WORDS[i % 7]} in a glass jar" for i in range(400)}
+    texts |= dict(list(CATALOGUE.items())[:300]) | {"item:zh": CATALOGUE["item:zh"], "item:odd": ""}
+    names = list(texts)
+    asked = [(name, texts[names[int(RNG.integers(len(names)))]].replace("a", "e", 1)) for name in names]
+    asked += [("nobody", text) for text in ODD] + [("item:3", text) for text in ODD]
+    index = CatalogueIndex(texts, Shingling("characters", 4, 2, 128), threshold)
+    got = index.nearest([name for name, _ in asked], [text for _, text in asked])
+    assert got.tolist() == plain_nearest(texts, asked, threshold)
+    assert (got > 0).sum() > 100
 
 
 def test_verdicts_do_not_depend_on_the_process_or_the_batch() -> None:

@@ -18,7 +18,7 @@ from recsys.augment.op import E, Kind
 from recsys.types import Floats
 
 if TYPE_CHECKING:
-    from recsys.augment.gates.duplicates import CatalogueIndex
+    from recsys.augment.gates.shingles import CatalogueIndex
     from recsys.augment.neighbours import Covisitation
 
 Encode = Callable[[Sequence[str]], Floats]
