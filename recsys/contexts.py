@@ -118,8 +118,8 @@ class Contexts:
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Contexts:
         """A new table of the given rows, in the given order."""
         picked = np.flatnonzero(rows) if rows.dtype == np.bool_ else np.asarray(rows, np.int64)
-        history_offsets, history = _take_spans(self.history_offsets, picked)
-        target_offsets, target = _take_spans(self.target_offsets, picked)
+        history_offsets, history = take_spans(self.history_offsets, picked)
+        target_offsets, target = take_spans(self.target_offsets, picked)
         return replace(
             self,
             user_ids=self.user_ids[picked],
@@ -185,9 +185,15 @@ def concatenate(tables: Sequence[Contexts]) -> Contexts:
     return Contexts(**arrays, role=tables[0].role)
 
 
-def _take_spans(
+def take_spans(
     offsets: NDArray[np.int64], picked: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The spans of some rows one after the other: their offsets, and where their entries lie now.
+
+    Args:
+        offsets: (n + 1,) where the rows' spans begin and end.
+        picked: Rows, in any order.
+    """
     sizes = (offsets[1:] - offsets[:-1])[picked]
     new = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     positions = np.arange(new[-1]) - np.repeat(new[:-1], sizes) + np.repeat(offsets[:-1][picked], sizes)

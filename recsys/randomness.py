@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -51,6 +52,18 @@ def row_streams(seed: int, *keys: str | int) -> Callable[[str], Stream]:
         return Stream(from_bytes(hashed.digest(), "little"))
 
     return stream_of
+
+
+def row_states(ids: Sequence[str], seed: int, *keys: str | int) -> NDArray[np.uint64]:
+    """(n,) where the streams of many rows begin: `row_streams(seed, *keys)` of each id, as numbers."""
+    keyed = derive(seed, *keys).to_bytes(8, "little")
+    begun = hashlib.blake2b(digest_size=8, key=keyed).copy
+    digests = []
+    for row_id in ids:
+        hashed = begun()
+        hashed.update(row_id.encode())
+        digests.append(hashed.digest())
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 class Stream:
@@ -116,7 +129,9 @@ class Stream:
 
     def weighted(self, weights: Sequence[float]) -> int:
         """An index, drawn in proportion to non-negative weights of positive sum."""
-        total = float(sum(weights))
+        total = 0.0
+        for weight in weights:  # in order: `sum` of floats rounds otherwise from one Python to another
+            total += weight
         if total <= 0:
             raise ValueError("weighted() needs weights with a positive sum")
         mark = self.random() * total

@@ -76,22 +76,44 @@ class Streams:
         """(n,) uniform integers in [0, n), one bound for all or one per row; bounds lie in 1 to 2^32 - 1."""
         return _scaled(self.bits(), _checked(n))
 
+    def below_of(self, rows: Counts, n: Counts) -> Counts:
+        """`below` for some rows, each named once; the others do not move."""
+        drawn = Streams(self._states[rows])
+        found = _scaled(drawn.bits(), _checked(n))
+        self._states[rows] = drawn._states
+        return found
+
     def chance(self, p: float) -> NDArray[np.bool_]:
         """(n,) true with probability p."""
         return self.random() < p
 
-    def weighted(self, weights: Sequence[float]) -> Counts:
-        """(n,) indices drawn in proportion to non-negative weights of positive sum."""
-        total = float(sum(weights))
-        if total <= 0:
+    def chance_of(self, rows: Counts, p: float) -> NDArray[np.bool_]:
+        """`chance` for some rows, each named once; the others do not move."""
+        drawn = Streams(self._states[rows])
+        found = drawn.chance(p)
+        self._states[rows] = drawn._states
+        return found
+
+    def weighted(self, weights: Sequence[float] | NDArray[np.float64]) -> Counts:
+        """(n,) indices drawn in proportion to non-negative weights of positive sum.
+
+        Args:
+            weights: The same for all rows, or (n, k) a row's own; a weight of zero is as good as none.
+        """
+        columns = weights.T if isinstance(weights, np.ndarray) else np.asarray(weights, np.float64)[:, None]
+        total = np.zeros(columns.shape[1])
+        for weight in columns:  # one after the other, as `Stream.weighted` adds them
+            total = total + weight
+        if (total <= 0).any():
             raise ValueError("weighted() needs weights with a positive sum")
         mark = self.random() * total
         found = np.full(len(self), -1, np.int64)
-        for index, weight in enumerate(weights):
+        last = np.zeros(len(self), np.int64)
+        for index, weight in enumerate(columns):
             mark = mark - weight
             found[(mark < 0) & (found < 0)] = index
-        found[found < 0] = max(index for index, weight in enumerate(weights) if weight > 0)
-        return found
+            last = np.where(weight > 0, index, last)
+        return np.where(found < 0, last, found)  # rounding at the very end
 
     def sample(self, n: Counts, k: Counts) -> tuple[Counts, Counts]:
         """Distinct integers of [0, n), k of them per row, ascending (Floyd's method).
@@ -112,7 +134,7 @@ class Streams:
         for draw in range(most):
             rows = rows[k[rows] > draw]
             top = n[rows] - k[rows] + draw
-            pick = self._below_of(rows, top + 1)
+            pick = self.below_of(rows, top + 1)
             taken = (chosen[rows, :draw] == pick[:, None]).any(axis=1)
             chosen[rows, draw] = np.where(taken, top, pick)
         used = np.arange(most) < k[:, None]
@@ -137,16 +159,9 @@ class Streams:
         for step in range(1, most):
             rows = rows[sizes[rows] > step]
             last = sizes[rows] - step
-            other = self._below_of(rows, last + 1)
+            other = self.below_of(rows, last + 1)
             order[rows, last], order[rows, other] = order[rows, other], order[rows, last]
         return offsets, order[np.arange(most) < sizes[:, None]]
-
-    def _below_of(self, rows: Counts, n: Counts) -> Counts:
-        """`below` for some rows; the others do not move."""
-        drawn = Streams(self._states[rows])
-        found = _scaled(drawn.bits(), _checked(n))
-        self._states[rows] = drawn._states
-        return found
 
 
 def _checked(n: int | Counts) -> Words:

@@ -17,8 +17,9 @@ from pydantic import Field, SkipValidation, field_validator, model_validator
 from recsys.augment.op import Counts, E, Kind, Op, Plan, Step
 from recsys.randomness import Stream, derive
 
-_CHANCE = derive(0, "composite", "chance")
-_CHOICE = derive(0, "composite", "choice")
+CHANCE = derive(0, "composite", "chance")
+CHOICE = derive(0, "composite", "choice")
+"""Keys of a composite's own draws."""
 
 
 class Composite(Op[E], Generic[E]):
@@ -41,7 +42,8 @@ class Composite(Op[E], Generic[E]):
         return ops
 
     @functools.cached_property
-    def _children(self) -> tuple[tuple[int, Op[E], int], ...]:
+    def keyed_children(self) -> tuple[tuple[int, Op[E], int], ...]:
+        """The children with their numbers and the keys of their streams."""
         seen: Counter[str] = Counter()
         children = []
         for number, op in enumerate(self.ops):
@@ -60,7 +62,7 @@ class Composite(Op[E], Generic[E]):
 
     def run(self, example: E, rng: Stream) -> tuple[E, Plan] | None:
         """The edited example and its plan; None where no child had anything to do."""
-        if self.p < 1.0 and not rng.fork(_CHANCE).chance(self.p):
+        if self.p < 1.0 and not rng.fork(CHANCE).chance(self.p):
             return None
         plans: list[tuple[int, Plan]] = []
         fork = rng.fork
@@ -112,7 +114,7 @@ class Compose(Composite[E], Generic[E]):
     name = "compose"
 
     def _chosen(self, rng: Stream) -> Sequence[tuple[int, Op[E], int]]:
-        return self._children
+        return self.keyed_children
 
 
 class OneOf(Composite[E], Generic[E]):
@@ -134,8 +136,10 @@ class OneOf(Composite[E], Generic[E]):
     def _chosen(self, rng: Stream) -> Sequence[tuple[int, Op[E], int]]:
         if not self.ops:
             return ()
-        draw = rng.fork(_CHOICE)
-        return (self._children[draw.weighted(self.weights) if self.weights else draw.below(len(self.ops))],)
+        draw = rng.fork(CHOICE)
+        return (
+            self.keyed_children[draw.weighted(self.weights) if self.weights else draw.below(len(self.ops))],
+        )
 
 
 class SomeOf(Composite[E], Generic[E]):
@@ -147,10 +151,10 @@ class SomeOf(Composite[E], Generic[E]):
     """Fewest and most ops to run; more than there are means all."""
 
     def _chosen(self, rng: Stream) -> Sequence[tuple[int, Op[E], int]]:
-        draw = rng.fork(_CHOICE)
+        draw = rng.fork(CHOICE)
         low, high = (min(count, len(self.ops)) for count in self.count_range)
         count = low + draw.below(high - low + 1)
-        return [self._children[number] for number in draw.sample(len(self.ops), count)]
+        return [self.keyed_children[number] for number in draw.sample(len(self.ops), count)]
 
 
 def leaves(op: Op[Any]) -> Iterator[Op[Any]]:

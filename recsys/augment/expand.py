@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from recsys.augment.asking import Oracle
 from recsys.augment.choose import Batch, chosen
+from recsys.augment.columns.lazy import Numbers, Strings
 from recsys.augment.example import Event, HistoryExample, Item
 from recsys.augment.examples import history_samples, put_pairs, text_samples
 from recsys.augment.gates.drift import Drift, Sample
 from recsys.augment.gates.gate import Encode
-from recsys.augment.grow import Grown, confidences, extend
+from recsys.augment.grow import Grown, confidences
 from recsys.augment.policy import Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
 from recsys.augment.shards import HistoryShards, TextShards, child_contexts, flat_histories
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _CHUNK = 65_536
-"""Contexts that are Python objects at one time."""
+"""Contexts that are worked on at one time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,14 @@ def expand_contexts(
         elsewhere=elsewhere,
         text_vectors=text_vectors,
     )
-    grown, children = _grown_histories(shards)
+    grown, children, provenance = _grown_histories(shards, policy_id, seed, created)
     samples = history_samples(contexts, children, len(vocabulary)) if branch.drift else None
     kept = _chosen(grown, int(max_expansion * len(contexts)), branch.drift, samples, seed)
+    everyone = len(kept) == len(children)
     strengths = np.asarray(grown.modification, np.float32)[kept]
     return ExpandedContexts(
-        concatenate([contexts, children.take(kept)]),
-        _provenance(grown, "history", policy_id, seed, created).take(pa.array(kept)),
+        concatenate([contexts, children if everyone else children.take(kept)]),
+        provenance if everyone else provenance.take(pa.array(kept)),
         np.concatenate([np.zeros(len(contexts), np.float32), strengths]),
         np.concatenate([np.ones(len(contexts), np.float32), confidences(grown)[kept]]),
         dict(sorted(grown.counts.items())),
@@ -184,22 +187,38 @@ def expand_texts(
     )
 
 
-def _grown_histories(shards: HistoryShards) -> tuple[Grown[HistoryExample], Contexts]:
-    """Accepted children, chunk by chunk, and their arrays."""
-    grown: Grown[HistoryExample] = Grown()
-    lengths = [np.empty(0, np.int64)]
-    columns: tuple[list[NDArray[np.int64]], ...] = ([lengths[0]], [lengths[0]], [lengths[0]])
+def _grown_histories(
+    shards: HistoryShards, policy_id: str, seed: int, created: int | None
+) -> tuple[Grown[HistoryExample], Contexts, pa.Table]:
+    """Accepted children, chunk by chunk: light columns without examples and plans, arrays, provenance."""
+    created = int(time.time()) if created is None else created
+    nothing = np.empty(0, np.int64)
+    columns: tuple[list[NDArray[Any]], ...] = tuple([nothing] for _ in range(6))
+    scores: dict[str, list[Any]] = {}
+    tables = [SCHEMA.empty_table()]
+    counts: Counter[str] = Counter()
+    refusals: Counter[tuple[str, str]] = Counter()
     for start in range(0, len(shards), _CHUNK):
         part = shards.grown(start, min(start + _CHUNK, len(shards)))
         sizes, arrays = flat_histories(part.children)
-        lengths.append(sizes)
-        for column, values in zip(columns, arrays, strict=True):
+        said = (np.asarray(part.parents, np.int64), np.asarray(part.modification), sizes, *arrays)
+        for column, values in zip(columns, said, strict=True):
             column.append(values)
-        extend(grown, part)
-    rows, events, timestamps = (np.concatenate(column) for column in columns)
-    parents = np.array(grown.parents, np.int64)
-    histories = (rows, events, timestamps)
-    return grown, child_contexts(shards.contexts, parents, np.concatenate(lengths), histories)
+        for name, given in part.scores.items():
+            scores.setdefault(name, []).append(np.asarray(given))
+        tables.append(_provenance(part, "history", policy_id, seed, created))
+        counts.update(part.counts)
+        refusals.update(part.refusals)
+    provenance = pa.concat_tables(tables)
+    parents, modification, lengths, rows, events, timestamps = (np.concatenate(column) for column in columns)
+    ids = (Strings(provenance[name].combine_chunks()) for name in ("row_id", "parent_id", "op"))
+    row_ids, parent_ids, chains = ids
+    grown: Grown[HistoryExample] = Grown(
+        Numbers(parents), row_ids, parent_ids, chains=chains, modification=Numbers(modification),
+        scores={name: Numbers(np.concatenate(given)) for name, given in scores.items()},
+        counts=counts, refusals=refusals,
+    )  # fmt: skip
+    return grown, child_contexts(shards.contexts, parents, lengths, (rows, events, timestamps)), provenance
 
 
 def _chosen(

@@ -137,16 +137,6 @@ def grow(
     return grown
 
 
-def extend(grown: Grown[Any], part: Grown[Any]) -> None:
-    """Append a part's columns and counts, its examples left out: they would fill the memory."""
-    for name in ("parents", "row_ids", "parent_ids", "plans", "chains", "modification"):
-        getattr(grown, name).extend(getattr(part, name))
-    for name, scores in part.scores.items():
-        grown.scores[name] = [*grown.scores.get(name, ()), *scores]
-    grown.counts.update(part.counts)
-    grown.refusals.update(part.refusals)
-
-
 def concatenated(parts: Sequence[Grown[E]]) -> Grown[E]:
     """Parts one after the other, their columns as they are."""
     if len(parts) == 1:

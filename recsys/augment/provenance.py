@@ -95,7 +95,7 @@ def provenance_table(
     values = np.stack([np.asarray(scores[name], np.float32) for name in names], axis=1) if names else None
     maps = pa.MapArray.from_arrays(
         pa.array(np.arange(count + 1, dtype=np.int32) * len(names)),
-        pa.array(names * count, pa.string()),
+        pa.array(names, pa.string()).take(pa.array(np.tile(np.arange(len(names)), count))),
         pa.array(np.empty(0, np.float32) if values is None else values.reshape(-1)),
     )
     columns = [

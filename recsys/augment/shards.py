@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.augment.asking import Oracle
+from recsys.augment.columns.histories import HistoryRows, SideColumns
+from recsys.augment.columns.histories_grow import by_columns, context_rows, grow_rows
 from recsys.augment.constraints import Protection
 from recsys.augment.corpus import TextSide, text_side
 from recsys.augment.example import NO_NEIGHBOURS, Event, HistoryExample, Item, TextExample
@@ -79,6 +81,7 @@ class HistoryShards:
                 neighbours = self._evidence.covisitation.neighbours()
         near = neighbours or NO_NEIGHBOURS
         self._side = history_side(contexts, num_items, needs, near, friends, elsewhere, text_vectors)
+        self._columns = SideColumns(self._side, num_items) if by_columns(self.branch) else None
         self._lacks_vectors = "text_neighbours" in needs and text_vectors is None
 
     def __len__(self) -> int:
@@ -86,8 +89,13 @@ class HistoryShards:
 
     def grown(self, start: int, stop: int) -> Grown[HistoryExample]:
         """What ops, acceptance and gates leave of contexts `start` to `stop`."""
-        examples = context_examples(self.contexts, start, stop, self._side)
-        part = grow(examples, self.branch, self._seed, "history", self._policy.policy_id, start)
+        policy_id = self._policy.policy_id
+        if self._columns is not None:
+            rows = context_rows(self.contexts, start, stop, self._columns)
+            part = grow_rows(rows, self.branch, self._seed, policy_id, start)
+        else:
+            examples = context_examples(self.contexts, start, stop, self._side)
+            part = grow(examples, self.branch, self._seed, "history", policy_id, start)
         if self._lacks_vectors:
             part.counts["skipped:text_neighbours"] = stop - start
         sift(part, self.branch.gates, self._evidence)
@@ -247,6 +255,9 @@ def flat_histories(
     children: Sequence[HistoryExample],
 ) -> tuple[NDArray[np.int64], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """Events per child, and item rows, event codes and timestamps, child after child."""
+    if isinstance(children, HistoryRows):
+        histories = children.histories
+        return histories.sizes, (histories.items, histories.events, histories.times)
     lengths = np.array([len(child.history) for child in children], np.int64)
     rows, events, times = (
         np.array([value for child in children for value in getattr(child, name)], np.int64)

@@ -279,19 +279,19 @@ def test_two_runs_do_not_write_into_one_folder(tmp_path: Path, held_by_another: 
 
 def test_rows_that_are_objects_at_one_time_are_bounded(tmp_path: Path) -> None:
     ops = [{"op": "item_dropout", "p": 0.8}]
-    policy = policy_from_plain({"name": "thin", "history": {"copies": 4, "ops": ops}})
+    policy = policy_from_plain({"name": "thin", "history": {"copies": 16, "ops": ops}})
 
     def peak(users: int, rows: int) -> int:
         what = world.source(contexts=world.contexts(users))
         tracemalloc.start()
         try:
             out = tmp_path / f"{users}-{rows}"
-            world.expand(out, source=what, policy=policy, shard_rows=rows, max_expansion=4.0)
+            world.expand(out, source=what, policy=policy, shard_rows=rows, max_expansion=16.0)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
-    assert peak(3_000, 64) < peak(3_000, 3_000) / 3
+    assert peak(2_000, 32) < peak(2_000, 2_000) / 3
 
 
 def test_stored_rows_can_be_loaded(alone: Path) -> None:

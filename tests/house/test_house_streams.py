@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recsys.randomness import Stream, stream
+from recsys.randomness import Stream, row_states, row_streams, stream
 from recsys.streams import Streams
 
 KEYS = st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
@@ -73,3 +73,36 @@ def test_nothing_to_draw_from_is_refused():
         streams.sample(np.array([1, 1]), np.array([2, 0]))
     with pytest.raises(ValueError, match="weighted"):
         streams.weighted((0.0, 0.0))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.lists(st.floats(0, 5), min_size=3, max_size=3)),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_weights_of_each_rows_own(rows):
+    rows = [(key, [*weights, 0.1, 0.0]) for key, weights in rows]
+    alone, together = both([key for key, _ in rows])
+    expected = [s.weighted(weights) for s, (_, weights) in zip(alone, rows, strict=True)]
+    assert together.weighted(np.array([weights for _, weights in rows])).tolist() == expected
+    with pytest.raises(ValueError, match="positive sum"):
+        together.weighted(np.zeros((len(rows), 2)))
+
+
+@given(KEYS)
+def test_some_rows_draw_and_the_others_do_not_move(keys):
+    alone, together = both(keys)
+    some = np.arange(0, len(keys), 2)
+    assert together.chance_of(some, 0.4).tolist() == [alone[row].chance(0.4) for row in some]
+    bounds = some + 3
+    drawn = [alone[row].below(int(n)) for row, n in zip(some, bounds, strict=True)]
+    assert together.below_of(some, bounds).tolist() == drawn
+    assert [s.bits() for s in alone] == together.bits().tolist()
+
+
+def test_rows_begin_where_their_own_streams_do():
+    ids = ["a", "ü", ""]
+    stream_of = row_streams(3, "stage", 1)
+    assert row_states(ids, 3, "stage", 1).tolist() == [stream_of(row_id).state for row_id in ids]

@@ -1,0 +1,57 @@
+"""Runs of values, of different lengths, one after the other: run i is `values[offsets[i]:offsets[i + 1]]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+def offsets_of(sizes: Ints) -> Ints:
+    """(n + 1,) where each run begins, from the runs' sizes, and where the last one ends."""
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
+
+
+def places(offsets: Ints, rows: Ints) -> tuple[Ints, Ints]:
+    """Where the values of some runs stand, run after run, and the offsets of those runs by themselves."""
+    sizes = offsets[rows + 1] - offsets[rows]
+    ends = offsets_of(sizes)
+    return np.arange(ends[-1]) + np.repeat(offsets[rows] - ends[:-1], sizes), ends
+
+
+def counts(marks: NDArray[np.bool_], offsets: Ints) -> tuple[Ints, Ints]:
+    """How many marks each run has, and (n + 1,) how many stand before it."""
+    total = np.zeros(len(marks) + 1, np.int64)
+    np.cumsum(marks, out=total[1:])
+    before = total[offsets]
+    return np.diff(before), before
+
+
+def owners(offsets: Ints) -> Ints:
+    """For each value the run that it is in."""
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def interleaved(parts: Sequence[tuple[Ints, Ints, Ints]], count: int) -> tuple[Ints, Ints]:
+    """Runs of several parts in one order.
+
+    Args:
+        parts: Of each its rows, its values and its offsets; each row is in one part.
+        count: How many rows there are.
+
+    Returns:
+        The values of all rows, and their offsets.
+    """
+    sizes = np.zeros(count, np.int64)
+    for rows, _, offsets in parts:
+        sizes[rows] = np.diff(offsets)
+    ends = offsets_of(sizes)
+    merged = np.empty(ends[-1], np.int64)
+    for rows, values, _ in parts:
+        merged[places(ends, rows)[0]] = values
+    return merged, ends

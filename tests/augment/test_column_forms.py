@@ -1,0 +1,182 @@
+"""By columns an op gives what it gives row by row: the same rows, ids, plans, chains, counts, refusals.
+
+One line per op that has a column form, and a test that no form is missing here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys.augment.columns.histories import SideColumns
+from recsys.augment.columns.histories_grow import HISTORY_FORMS, by_columns, context_rows, grow_rows
+from recsys.augment.examples import context_examples
+from recsys.augment.grow import Grown, grow
+from recsys.augment.lending import HistorySide
+from recsys.augment.policy import Policy, policy_from_plain
+from recsys.augment.provenance import parse_plan, provenance_table
+from recsys.augment.shards import flat_histories
+from recsys.contexts import Contexts
+
+NUM_ITEMS = 30
+OPS: dict[str, list[dict[str, Any]]] = {
+    "crop": [{}, {"keep_range": (0.1, 0.9), "part": "any", "taper": (3, 9), "min_length": 1, "min_keep": 1}],
+    "item_dropout": [{}, {"rate_range": (0.2, 1.0), "keep_newest": 0, "min_keep": 1, "min_length": 1}],
+    "mask": [{}, {"rate_range": (0.3, 1.0), "keep_newest": 0, "min_keep": 1, "taper": (2, 12)}],
+    "reorder": [{}, {"rate_range": (0.5, 1.0), "window_seconds": 2, "min_length": 1}],
+    "sub_history": [{}, {"decay": 1.0, "keep_range": (0.1, 0.9)}, {"decay": 0.3, "min_keep": 1}],
+}
+"""Settings of each op that has a column form."""
+
+
+def composites() -> list[dict[str, Any]]:
+    leaves = [{"op": name, **OPS[name][-1]} for name in sorted(OPS)]
+    return [
+        {"op": "one_of", "p": 0.7, "weights": [float(i % 3) for i in range(len(leaves))], "ops": leaves},
+        {"op": "one_of", "ops": leaves},
+        {"op": "some_of", "count_range": (0, 3), "ops": leaves},
+        {
+            "op": "compose",
+            "ops": [*leaves, {"op": "some_of", "count_range": (1, 9), "p": 0.5, "ops": leaves[:2]}],
+        },
+        {"op": "compose", "ops": [{"op": "one_of", "ops": []}, {"op": "some_of", "ops": []}, leaves[0]]},
+    ]
+
+
+CASES = [
+    *(
+        {"op": name, "p": p, **one}
+        for name, lines in sorted(OPS.items())
+        for one in lines
+        for p in (1.0, 0.6)
+    ),
+    *composites(),
+]
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Contexts:
+    """Contexts with repeats and ties, empty histories, and several targets that may have been met before."""
+    items = st.integers(0, NUM_ITEMS - 1)
+    rows = draw(
+        st.lists(st.tuples(st.lists(items, max_size=14), st.lists(items, min_size=1, max_size=3)), max_size=8)
+    )
+    sizes, wanted = [len(history) for history, _ in rows], [len(targets) for _, targets in rows]
+    gaps = [draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)) for size in sizes]
+    times = [np.cumsum(part) + 100 for part in gaps]
+    codes = draw(st.lists(st.integers(0, 2), min_size=sum(sizes), max_size=sum(sizes)))
+    return Contexts(
+        user_ids=np.array([f'ü"{i % 3}' for i in range(len(rows))], np.str_),
+        moments=np.array([1000 + i for i in range(len(rows))], np.int64),
+        history_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        history_rows=np.array([item for history, _ in rows for item in history], np.int64),
+        history_events=np.array(codes, np.int64),
+        history_timestamps=np.array([time for part in times for time in part], np.int64),
+        target_offsets=np.concatenate([[0], np.cumsum(wanted)]).astype(np.int64),
+        target_rows=np.array([item for _, targets in rows for item in targets], np.int64),
+        target_weights=np.ones(sum(wanted), np.float32),
+        weights=np.ones(len(rows), np.float32),
+        parents=np.full(len(rows), -1, np.int64),
+    )
+
+
+def side_of(contexts: Contexts) -> HistorySide:
+    return HistorySide()
+
+
+def both(
+    contexts: Contexts, policy: Policy, side: HistorySide, start: int, stop: int
+) -> tuple[Grown[Any], Grown[Any]]:
+    """Row by row, and by columns."""
+    branch, policy_id = policy.history, policy.policy_id
+    assert by_columns(branch)
+    alone = grow(context_examples(contexts, start, stop, side), branch, 7, "history", policy_id, start)
+    rows = context_rows(contexts, start, stop, SideColumns(side, NUM_ITEMS))
+    return alone, grow_rows(rows, branch, 7, policy_id, start)
+
+
+def assert_same(alone: Grown[Any], columns: Grown[Any], policy: Policy) -> None:
+    for name in (
+        "parents",
+        "row_ids",
+        "parent_ids",
+        "originals",
+        "children",
+        "plans",
+        "chains",
+        "modification",
+    ):
+        assert list(getattr(columns, name)) == getattr(alone, name), name
+    assert columns.counts == alone.counts
+    assert columns.refusals == alone.refusals
+    for left, right in zip(
+        flat_histories(columns.children)[1], flat_histories(alone.children)[1], strict=True
+    ):
+        assert left.tolist() == right.tolist()
+    said = [
+        provenance_table(
+            kind="history", row_ids=one.row_ids, parent_ids=one.parent_ids, policy_id="p", plans=one.plans,
+            seed=7, scores={"modification": one.modification}, created=5, chains=one.chains,
+        )
+        for one in (alone, columns)
+    ]  # fmt: skip
+    assert said[0].equals(said[1])
+    ops = policy.history.ops
+    for original, child, plan in zip(
+        columns.originals, columns.children, said[1]["plan"].to_pylist(), strict=True
+    ):
+        assert ops.apply(original, parse_plan(ops, plan)) == child
+
+
+def policy_of(case: dict[str, Any], copies: int = 2) -> Policy:
+    acceptance = {"min_length": 2, "max_modification": 0.6}
+    return policy_from_plain(
+        {"name": "case", "history": {"ops": [case], "copies": copies, "acceptance": acceptance}}
+    )
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["op"]))
+@settings(max_examples=60, deadline=None)
+@given(contexts=tables())
+def test_columns_are_the_rows_one_by_one(case: dict[str, Any], contexts: Contexts) -> None:
+    policy = policy_of(case)
+    assert_same(*both(contexts, policy, side_of(contexts), 0, len(contexts)), policy)
+
+
+@settings(max_examples=40, deadline=None)
+@given(contexts=tables(), cut=st.integers(0, 8))
+def test_any_split_gives_the_same_rows(contexts: Contexts, cut: int) -> None:
+    policy, cut = policy_of(composites()[3], 1), min(cut, len(contexts))
+    side = side_of(contexts)
+    _, whole = both(contexts, policy, side, 0, len(contexts))
+    parts = [both(contexts, policy, side, *span)[1] for span in ((0, cut), (cut, len(contexts)))]
+    assert [row for part in parts for row in part.row_ids] == list(whole.row_ids)
+    assert [row for part in parts for row in part.children] == list(whole.children)
+    assert [row for part in parts for row in part.parents] == list(whole.parents)
+
+
+@settings(max_examples=40, deadline=None)
+@given(contexts=tables(), keep=st.lists(st.booleans(), min_size=60, max_size=60))
+def test_rows_are_kept_in_every_column(contexts: Contexts, keep: list[bool]) -> None:
+    policy = policy_of(composites()[3], 3)
+    alone, columns = both(contexts, policy, side_of(contexts), 0, len(contexts))
+    rows = [i for i in range(len(alone.row_ids)) if keep[i % len(keep)]]
+    alone.keep(rows)
+    columns.keep(np.array(rows, np.int64))
+    assert_same(alone, columns, policy)
+
+
+def test_every_form_is_here_and_a_subclass_has_none() -> None:
+    assert {op.name for op in HISTORY_FORMS} == set(OPS)
+    branch = policy_of(CASES[0]).history
+
+    class Harmful(type(branch.ops.ops[0])):  # type: ignore[misc]
+        pass
+
+    assert not by_columns(
+        branch.model_copy(update={"ops": branch.ops.model_copy(update={"ops": (Harmful(),)})})
+    )
