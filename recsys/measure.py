@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,15 @@ import numpy as np
 from recsys.artifacts import Manifest, write_atomically
 from recsys.batch import as_served
 from recsys.config import Config
+from recsys.data.catalogue import item_texts
 from recsys.data.split import held_out_targets
-from recsys.evaluate.answers import answer_sheet, training_histories
-from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, compare, evaluate_lists
-from recsys.evaluate.measure import measure_baselines
+from recsys.evaluate.answers import AnswerSheet, answer_sheet, training_histories
+from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, compare
+from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.report import ReportContent, write_report
+from recsys.evaluate.segments import ItemFields, Segment, standard_segments
+from recsys.evaluate.standard import standard_baselines
+from recsys.evaluate.text_baselines import whiten
 from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
 from recsys.types import Augmenter, Floats, Query, Rows
@@ -39,6 +43,8 @@ class Measured:
     """By task, the run first, then the baselines."""
     comparisons: list[Comparison]
     """By task, the run against the best baseline."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Baselines that are missing, and why."""
 
     def headline(self) -> dict[str, float]:
         """The run's main figure by task."""
@@ -53,6 +59,7 @@ class Measured:
             "headline": self.headline(),
             "evaluations": [one.to_dict() for one in self.evaluations],
             "comparisons": [one.to_dict() for one in self.comparisons],
+            "left_out": dict(self.left_out),
         }
 
 
@@ -74,19 +81,27 @@ def measure_report(
     truth = held_out_targets(shop.dataset.interactions, cut, shop.end)
     sheet = answer_sheet(history, truth, shop.vocabulary.item_ids, sorted(answers))
     train = training_histories(history, shop.vocabulary.item_ids)
-    baselines = measure_baselines(sheet, train, vectors=raw, seed=seed)
+    measure = Measure(shop_segments(shop, sheet), whiten(raw), seed=seed)
+    chosen = standard_baselines(train, raw)
+    baselines = measure_baselines(sheet, train, chosen.baselines, measure, k=K)
     evaluations: list[Evaluation] = []
     comparisons: list[Comparison] = []
     for task in TASKS:
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
         lists = ranked_rows(recommender, as_served(queries, augmenter), K)
-        vectors = recommender.shelf.item_vectors
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-        ours = evaluate_lists(lists, sheet, task, name=SYSTEM, vectors=vectors, seed=seed)
+        ours = measure(lists, sheet, task, SYSTEM)
         best = max(baselines[task], key=lambda one: one[HEADLINE].mean)
         evaluations += [ours, *baselines[task]]
         comparisons.append(compare(ours, best, seed=seed))
-    return Measured(len(sheet), cut, evaluations, comparisons)
+    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out)
+
+
+def shop_segments(shop: Shop, sheet: AnswerSheet) -> list[Segment]:
+    """The standard segments of a sheet, those by category and text among them."""
+    items = shop.dataset.items
+    attributes = {name: items[name].tolist() for name in ("category", "brand")}
+    fields = ItemFields(item_texts(items), attributes["category"], attributes)
+    return standard_segments(sheet, fields)
 
 
 def write_measured(folder: Path, measured: Measured, manifest: Manifest, config: Config) -> None:
@@ -100,6 +115,7 @@ def write_measured(folder: Path, measured: Measured, manifest: Manifest, config:
         settings=config.model_dump(mode="json"),
         stages=stages,
         data_report=manifest.stages.get("data", {}),
+        notes=say_left_out(measured.left_out),
     )
     write_report(folder / "report.html", content)
 

@@ -11,14 +11,17 @@ from rich.console import Console
 
 from recsys.artifacts import write_atomically
 from recsys.errors import InputError
-from recsys.evaluate.answers import AnswerSheet, Histories, load_split, read_table
-from recsys.evaluate.baselines import standard_baselines
-from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, compare, evaluate_lists
-from recsys.evaluate.measure import measure_baselines
-from recsys.evaluate.tables import comparison_grid, results_grid, segment_grids, to_rich
+from recsys.evaluate.answers import AnswerSheet, load_split, read_table
+from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, compare
+from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
+from recsys.evaluate.segments import ItemFields, standard_segments
+from recsys.evaluate.standard import standard_baselines
+from recsys.evaluate.tables import comparison_grid, overview_grids, to_rich
+from recsys.evaluate.text_baselines import whiten
 from recsys.types import Floats
 
 _LIST_COLUMNS = ("user_id", "item_id", "rank")
+_TEXT_COLUMNS = ("title", "brand", "category", "description", "tags")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,27 +76,35 @@ def command(
 ) -> None:
     """Score ranked lists over the whole catalogue, by segment, with 95% intervals over users."""
     sheet, train = load_split(folder)
-    evaluations = [_score(recs, sheet, task, seed)]
+    table = None if vectors is None else _load_vectors(vectors, len(sheet.items))
+    segments = standard_segments(sheet, _fields(folder))
+    measure = Measure(segments, None if table is None else whiten(table), seed=seed)
+    evaluations = [_score(recs, sheet, task, measure)]
     comparisons: list[Comparison] = []
+    notes: list[str] = []
     if vs is not None:
-        other = _score(vs, sheet, task, seed, taken=evaluations[0].name)
+        other = _score(vs, sheet, task, measure, taken=evaluations[0].name)
         evaluations.append(other)
         comparisons.append(compare(evaluations[0], other, seed=seed))
     if baselines:
-        evaluations += _measure(sheet, train, task, vectors, seed)
+        chosen = standard_baselines(train, table)
+        evaluations += measure_baselines(sheet, train, chosen.baselines, measure, tasks=(task,))[task]
+        notes = say_left_out(chosen.left_out)
     if html is not None or markdown_file is not None:
-        _write_report(html, markdown_file, f"Evaluation on {folder.name}", evaluations, comparisons)
+        _write_report(html, markdown_file, f"Evaluation on {folder.name}", evaluations, comparisons, notes)
     if json_wanted:
-        click.echo(json.dumps(as_json(evaluations, comparisons)))
+        click.echo(json.dumps({**as_json(evaluations, comparisons), "notes": notes}))
     else:
         show_results(evaluations, comparisons)
+        for note in notes:
+            click.echo(note)
 
 
-def _score(path: Path, sheet: AnswerSheet, task: Task, seed: int, taken: str = "") -> Evaluation:
+def _score(path: Path, sheet: AnswerSheet, task: Task, measure: Measure, taken: str = "") -> Evaluation:
     frame = read_table(path, _LIST_COLUMNS)
     name = path.stem if path.stem != taken else f"{path.stem} (other)"
     try:
-        return evaluate_lists(frame, sheet, task, name=name, seed=seed)
+        return measure(frame, sheet, task, name)
     except InputError as error:  # the inner room does not know which file this is
         raise InputError(
             error.problem, file=str(path), column=error.column, count=error.count,
@@ -101,12 +112,16 @@ def _score(path: Path, sheet: AnswerSheet, task: Task, seed: int, taken: str = "
         ) from error  # fmt: skip
 
 
-def _measure(
-    sheet: AnswerSheet, train: Histories, task: Task, vectors: Path | None, seed: int
-) -> list[Evaluation]:
-    table = None if vectors is None else _load_vectors(vectors, len(sheet.items))
-    chosen = standard_baselines(len(sheet.items), table)
-    return measure_baselines(sheet, train, baselines=chosen, tasks=(task,), seed=seed)[task]
+def _fields(folder: Path) -> ItemFields:
+    """Texts, categories and attributes of the split's catalogue, as far as its columns go."""
+    from recsys.data.catalogue import item_texts
+
+    items = read_table(folder / "train" / "items.parquet", ("item_id",))
+    items = items[~items["item_id"].astype(str).duplicated()]
+    said = {name: items[name].fillna("").astype(str) for name in _TEXT_COLUMNS if name in items}
+    attributes: dict[str, list[str]] = {n: said[n].tolist() for n in ("category", "brand") if n in said}
+    texts = item_texts(items.assign(**said)) if said else ()
+    return ItemFields(texts, attributes.get("category", ()), attributes)
 
 
 def _load_vectors(path: Path, num_items: int) -> Floats:
@@ -124,11 +139,11 @@ def _load_vectors(path: Path, num_items: int) -> Floats:
 
 def _write_report(
     html: Path | None, markdown_file: Path | None, title: str, evaluations: list[Evaluation],
-    comparisons: list[Comparison],
+    comparisons: list[Comparison], notes: list[str],
 ) -> None:  # fmt: skip
     from recsys.evaluate.report import ReportContent, markdown, write_report  # matplotlib, where asked for
 
-    content = ReportContent(title, evaluations, comparisons)
+    content = ReportContent(title, evaluations, comparisons, notes=notes)
     if html is not None:
         write_report(html, content)
     if markdown_file is not None:
@@ -140,7 +155,7 @@ def show_results(evaluations: list[Evaluation], comparisons: list[Comparison]) -
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit into
         console = Console(width=200)
-    grids = [results_grid(evaluations), *segment_grids(evaluations)]
+    grids = overview_grids(evaluations)
     if comparisons:
         grids.append(comparison_grid(comparisons))
     for grid in grids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from recsys.errors import InputError, LeakageError
 from recsys.types import NEGATIVE_EVENTS, Rows
 
 Offsets = NDArray[np.int64]
+Protocol = Literal["sheet", "successive"]
+"""`sheet`: one case per user, all that came later as answers. `successive`: one per user and moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class AnswerSheet:
     """(n,) positive events before the cut, uncapped."""
     item_counts: NDArray[np.int64]
     """(num_items,) positive events before the cut, of all users."""
+    protocol: Protocol = "sheet"
 
     def __len__(self) -> int:
         return len(self.users)
@@ -139,7 +143,7 @@ def answer_sheet(
     """
     items = pd.Index(np.asarray(item_ids, dtype=object))
     train, user_index = _training_events(history, items)
-    answers = _positives(truth, "the answers")
+    answers = positives(truth, "the answers")
     answer_users = answers["user_id"].astype(str)
     if users is None:
         chosen = pd.Index(answer_users.unique()).intersection(user_index).sort_values()
@@ -189,6 +193,7 @@ def answers_from_contexts(
         histories=histories,
         history_counts=np.diff(histories.offsets) if history_counts is None else history_counts,
         item_counts=item_counts,
+        protocol="successive",
     )
 
 
@@ -270,7 +275,12 @@ def members(keys: Rows, ascending: Rows) -> NDArray[np.bool_]:
     return np.asarray(ascending[np.minimum(places, len(ascending) - 1)] == keys)
 
 
-def _positives(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+def positives(frame: pd.DataFrame, where: str) -> pd.DataFrame:
+    """The rows that are not negative feedback, all of them where no type is given.
+
+    Raises:
+        LeakageError: a row is augmented.
+    """
     refuse_augmented(frame, where)
     if "event_type" not in frame:
         return frame
@@ -278,7 +288,7 @@ def _positives(frame: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def _training_events(history: pd.DataFrame, items: pd.Index) -> tuple[Histories, pd.Index]:
-    positive = _positives(history, "the training events")
+    positive = positives(history, "the training events")
     codes, users = pd.factorize(positive["user_id"].astype(str))
     rows = item_rows(positive["item_id"], items, "the training events")
     seconds = unix_seconds(positive["timestamp"])

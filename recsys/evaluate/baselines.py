@@ -11,16 +11,13 @@ from typing import Protocol, Self
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
-from scipy.linalg import lapack
 
-from recsys.errors import ConfigError
 from recsys.evaluate.answers import Histories, ItemSets
+from recsys.evaluate.matrices import DENSE_CELLS, binary_matrix
 from recsys.evaluate.ranked import clean_lists
-from recsys.evaluate.topk import blocks, keep_largest, top_dense, top_sparse
-from recsys.types import Floats, Rows
+from recsys.evaluate.topk import blocks, keep_largest, top_sparse
+from recsys.types import Rows
 
-_DENSE_CELLS = 8_000_000
 _SPARSE_CELLS = 6_000_000
 DAY = 86_400
 
@@ -69,7 +66,7 @@ class Popular:
         longest = int(exclude.sizes.max(initial=0)) if exclude is not None else 0
         top = self._order[: k + longest]
         lists = np.full((len(users), k), -1, np.int64)
-        for part in blocks(np.full(len(users), len(top)), _DENSE_CELLS):
+        for part in blocks(np.full(len(users), len(top)), DENSE_CELLS):
             size = part.stop - part.start
             drop = None if exclude is None else exclude.take(np.arange(part.start, part.stop))
             lists[part] = clean_lists(np.tile(top, (size, 1)), self._num_items, k, drop)
@@ -162,81 +159,6 @@ class OwnRepeats:
         return clean_lists(np.concatenate([own, rest], axis=1), self._num_items, k, exclude)
 
 
-class TextNearest:
-    """Nearest items to the user's last ones by text vectors that nobody tuned.
-
-    Raw: cosine to the mean of the last 10 items. Whitened: the vectors after PCA whitening over the catalogue
-    (all components; a third of them where the catalogue is under twice as large as their number), the last
-    20 events weighted by .7 per step back (WhitenRec, Zhang et al., arXiv 2402.10602, gives the reason).
-    """
-
-    def __init__(self, vectors: Floats, whitened: bool) -> None:
-        self.name = "text_whitened" if whitened else "text_untuned"
-        self.whitened = whitened
-        self.last, self.decay = (20, 0.7) if whitened else (10, 1.0)
-        self._vectors = whiten(vectors) if whitened else _unit(vectors)
-
-    def fit(self, train: Histories, num_items: int) -> Self:
-        """Nothing is learned from events."""
-        if len(self._vectors) != num_items:
-            raise ValueError(f"{len(self._vectors)} vectors for {num_items} items")
-        return self
-
-    def rank(self, users: Histories, k: int, exclude: ItemSets | None = None) -> Rows:
-        """Inner products of all items with the weighted sum of the history's vectors."""
-        queries = recent_matrix(users, len(self._vectors), self.last, self.decay) @ self._vectors
-        known = np.diff(users.offsets) > 0
-        return _rank_dense(
-            lambda part: queries[part] @ self._vectors.T, known, len(self._vectors), k, exclude
-        )
-
-
-class Ease:
-    """EASE, the closed-form linear model of Steck (WWW 2019), lambda 200, over the user's distinct items.
-
-    With `decay`, the last 20 events weighted by it per step back take the place of the plain history.
-    Time grows with the cube and memory with the square of the catalogue: 12 thousand items take minutes on a
-    core and 2 GB.
-
-    Raises:
-        ConfigError: the catalogue is larger than `limit`.
-    """
-
-    def __init__(
-        self, decay: float | None = None, regularisation: float = 200.0, limit: int = 20_000
-    ) -> None:
-        self.name = "ease" if decay is None else "ease_decay"
-        self.decay, self.regularisation, self.limit = decay, regularisation, limit
-
-    def fit(self, train: Histories, num_items: int) -> Self:
-        """Invert the regularised co-occurrence matrix in float32."""
-        if num_items > self.limit:
-            raise ConfigError(
-                f"{self.name} takes catalogues up to {self.limit:,} items, this has {num_items:,}"
-            )
-        own = binary_matrix(train.distinct(num_items), num_items)
-        gram = np.asfortranarray((own.T @ own).toarray().astype(np.float32))
-        gram[np.diag_indices(num_items)] += self.regularisation
-        factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
-        inverse, failed_inverse = lapack.spotri(factor, lower=1, overwrite_c=1)
-        if failed or failed_inverse:
-            raise AssertionError("a regularised Gram matrix is positive definite")
-        inverse = np.tril(inverse) + np.tril(inverse, -1).T
-        self._weights = -inverse / np.diag(inverse)
-        self._weights[np.diag_indices(num_items)] = 0
-        return self
-
-    def rank(self, users: Histories, k: int, exclude: ItemSets | None = None) -> Rows:
-        """History times weights."""
-        num_items = len(self._weights)
-        if self.decay is None:
-            history = binary_matrix(users.distinct(num_items), num_items)
-        else:
-            history = recent_matrix(users, num_items, 20, self.decay)
-        known = np.diff(users.offsets) > 0
-        return _rank_dense(lambda part: history[part] @ self._weights, known, num_items, k, exclude)
-
-
 class Fusion:
     """Reciprocal rank fusion of other baselines, equal weights."""
 
@@ -279,72 +201,3 @@ def fuse(lists: Sequence[Rows], k: int, num_items: int, constant: float = 20.0) 
         (np.concatenate(gains), (np.concatenate(owners), np.concatenate(items))), shape=(num_users, num_items)
     )
     return top_sparse(sp.csr_array(scores), k)
-
-
-def standard_baselines(
-    num_items: int, vectors: Floats | None = None, ease_limit: int = 5_000
-) -> list[Baseline]:
-    """The set for a table: EASE only up to `ease_limit` items, text only where vectors are given.
-
-    `vectors` (num_items, dim) are those of the un-tuned encoder, in catalogue order. Fusion is left to
-    `measure_baselines`, which has the others' lists at hand.
-    """
-    neighbours = ItemKnn()
-    chosen: list[Baseline] = [Popular(), Popular(days=30), neighbours, OwnRepeats(neighbours)]
-    if num_items <= ease_limit:
-        chosen += [Ease(), Ease(decay=0.7)]
-    if vectors is not None:
-        chosen += [TextNearest(vectors, whitened=False), TextNearest(vectors, whitened=True)]
-    return chosen
-
-
-def binary_matrix(sets: ItemSets, num_items: int) -> sp.csr_array:
-    """(users, num_items) with a one per pair."""
-    ones = np.ones(len(sets.rows), np.float32)
-    return sp.csr_array((ones, sets.rows, sets.offsets), shape=(len(sets), num_items))
-
-
-def recent_matrix(users: Histories, num_items: int, last: int, decay: float) -> sp.csr_array:
-    """(users, num_items) with the sum of `decay` to the power of the lag over the `last` newest events."""
-    lags = users.lags
-    recent = lags < last
-    weights = (decay ** lags[recent]).astype(np.float32)
-    pairs = (users.users[recent], users.rows[recent])
-    return sp.csr_array(sp.coo_array((weights, pairs), shape=(len(users), num_items)))
-
-
-def whiten(vectors: Floats) -> Floats:
-    """PCA whitening of (n, dim) unit vectors over themselves, then unit norm again.
-
-    Keeps all components, or a third of them where n is under 2 dim; directions without variance are dropped.
-    """
-    unit = _unit(vectors).astype(np.float64)  # small eigenvalues drown in the rounding of float32
-    centred = unit - unit.mean(axis=0)
-    num, dim = centred.shape
-    covariance = centred.T @ centred / num
-    values, directions = np.linalg.eigh(covariance)
-    kept = np.argsort(-values)[: dim if num >= 2 * dim else max(1, dim // 3)]
-    kept = kept[values[kept] > 1e-9 * max(float(values.max()), 1e-30)]
-    scale = directions[:, kept] / np.sqrt(values[kept])
-    return _unit(centred @ scale)
-
-
-def _unit(vectors: Floats | NDArray[np.float64]) -> Floats:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-12), np.float32)
-
-
-class _Scores(Protocol):
-    def __call__(self, part: slice) -> NDArray[np.float32]: ...
-
-
-def _rank_dense(
-    scores: _Scores, known: NDArray[np.bool_], num_items: int, k: int, exclude: ItemSets | None
-) -> Rows:
-    """Top k of dense scores; users nobody knows get an empty list, not the ties of a zero vector."""
-    lists = np.full((len(known), k), -1, np.int64)
-    for part in blocks(np.full(len(known), num_items), _DENSE_CELLS):
-        drop = None if exclude is None else exclude.take(np.arange(part.start, part.stop))
-        lists[part] = top_dense(np.asarray(scores(part)), k, drop)
-    lists[~known] = -1
-    return lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,39 @@ from recsys.types import Rows
 Values = NDArray[np.float64]
 REPLICATES = 1000
 _BLOCK_CELLS = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean and its 95% bootstrap interval over users; NaN where there is nobody to measure."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def nothing(cls) -> Figure:
+        """Nobody to measure."""
+        return cls(float("nan"), float("nan"), float("nan"))
+
+    def to_dict(self) -> dict[str, float | None]:
+        """Plain values; NaN becomes None."""
+        return {"mean": _plain(self.mean), "low": _plain(self.low), "high": _plain(self.high)}
+
+
+def by_owner(owners: Rows, values: Values) -> tuple[Rows, Values]:
+    """The mean of each user's cases: users, ascending (m,), and their means (m, num_metrics).
+
+    Args:
+        owners: (n,) the user of each case.
+        values: (n, num_metrics)
+    """
+    users, inverse, counts = np.unique(owners, return_inverse=True, return_counts=True)
+    if len(users) == len(owners):
+        return users, values[np.argsort(owners, kind="stable")]
+    sums = np.zeros((len(users), values.shape[1]))
+    np.add.at(sums, inverse, values)
+    return users, sums / counts[:, None]
 
 
 def intervals(
@@ -88,3 +122,7 @@ def _quantiles(means: Values, levels: tuple[float, float]) -> Values:
     if partial.any():
         bounds[:, partial] = np.nanquantile(means[:, partial], levels, axis=0)
     return bounds
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

@@ -11,31 +11,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.evaluate import metrics
-from recsys.evaluate.answers import AnswerSheet, ItemSets
-from recsys.evaluate.bootstrap import REPLICATES, intervals
+from recsys.evaluate.answers import AnswerSheet, ItemSets, Protocol, members
+from recsys.evaluate.bootstrap import REPLICATES, Figure, by_owner, intervals
 from recsys.evaluate.ranked import clean_lists, lists_from_frame
-from recsys.evaluate.segments import Segment, coldness_segments, history_segments
+from recsys.evaluate.segments import Segment, standard_segments
+from recsys.evaluate.shown import shown_figures
 from recsys.types import Floats, Rows
 
 Task = Literal["all", "novel"]
 """`novel` takes what the user already had out of answers and lists; `all` keeps it."""
 TASKS: tuple[Task, ...] = ("all", "novel")
-_LOOKED_AT = 20  # nobody looks at the diversity of more places, and it costs one vector per place
 WHOLE = "whole"
 """The dimension and label of the slice that holds every case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A mean and its 95% bootstrap interval over users; NaN where there is nobody to measure."""
-
-    mean: float
-    low: float
-    high: float
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values; NaN becomes None."""
-        return {"mean": _plain(self.mean), "low": _plain(self.low), "high": _plain(self.high)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +57,10 @@ class Evaluation:
     """(n,) whose lists were measured: those with an answer left under the task."""
     whole: Slice
     segments: tuple[Slice, ...]
-    catalogue: dict[str, float]
+    catalogue: dict[str, Figure]
     """`coverage@k`, `gini@k`, `novelty@k`, `popularity_bias@k` and, given vectors, `diversity@k`."""
+    protocol: Protocol = "sheet"
+    """Where the cases come from, as the answer sheet says."""
 
     def __getitem__(self, metric: str) -> Figure:
         """The figure of a metric over all cases."""
@@ -89,8 +78,9 @@ class Evaluation:
         return {
             "name": self.name,
             "task": self.task,
+            "protocol": self.protocol,
             **self.whole.to_dict(),
-            "catalogue": {name: _plain(value) for name, value in self.catalogue.items()},
+            "catalogue": {name: figure.to_dict() for name, figure in self.catalogue.items()},
             "segments": _by_dimension(self.segments),
         }
 
@@ -104,6 +94,7 @@ class Comparison:
     task: Task
     whole: Slice
     segments: tuple[Slice, ...]
+    protocol: Protocol = "sheet"
 
     def __getitem__(self, metric: str) -> Figure:
         """The difference in a metric over all cases."""
@@ -115,6 +106,7 @@ class Comparison:
             "name": self.name,
             "other": self.other,
             "task": self.task,
+            "protocol": self.protocol,
             **self.whole.to_dict(),
             "segments": _by_dimension(self.segments),
         }
@@ -136,6 +128,7 @@ def evaluate_lists(
 
     Under `novel`, lists lose what the user had and move up, so ask for more than max(ks) places or exclude
     seen items when ranking. Cases without an answer under the task are left out; a missing list counts zero.
+    Where a user has several cases, their mean is taken first, so that every user counts alike.
 
     Args:
         lists: A table `user_id`, `item_id`, `rank` (1 is best), or item rows (cases, length), best first,
@@ -145,7 +138,7 @@ def evaluate_lists(
         name: What the system is called in tables.
         ks: Cut-offs of every metric.
         vectors: (num_items, dim) of unit norm, for `diversity@k`.
-        segments: Parts to measure; default: by history length and by coldness of the item.
+        segments: Parts to measure; default: `standard_segments` of the sheet.
         replicates: Bootstrap resamples; 0 leaves the intervals out (NaN).
         seed: Of the bootstrap.
 
@@ -156,20 +149,22 @@ def evaluate_lists(
     if task not in TASKS:
         raise ValueError(f"task must be one of {TASKS}, got {task!r}")
     num_items = len(sheet.items)
-    seen = sheet.histories.distinct(num_items) if task == "novel" else None
-    array = _as_array(lists, sheet, max(ks), seen)
-    truth = sheet.truth if seen is None else sheet.truth.without(seen, num_items)
+    had = sheet.histories.distinct(num_items)
+    drop = had if task == "novel" else None
+    array = _as_array(lists, sheet, max(ks), drop)
+    truth = sheet.truth if drop is None else sheet.truth.without(drop, num_items)
     cases = np.flatnonzero(truth.sizes > 0)
-    array, truth = array[cases], truth.take(cases)
+    places = _Places.of(array[cases], truth.take(cases), had.take(cases), num_items)
     if segments is None:
-        segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
-    hits = metrics.hit_places(array, truth, num_items)
-    parts = [_measure(Segment(WHOLE, WHOLE), cases, array, hits, truth, ks)]
-    parts += [_measure(segment, cases, array, hits, truth, ks) for segment in segments]
+        segments = standard_segments(sheet)
+    parts = [_measure(segment, cases, places, ks) for segment in (Segment(WHOLE, WHOLE), *segments)]
     users = sheet.users[cases]
     whole, *rest = _with_intervals(parts, users, replicates, seed)
-    catalogue = _catalogue_metrics(array, truth, sheet.item_counts, ks, vectors)
-    return Evaluation(name, task, users, whole, tuple(rest), catalogue)
+    owners = pd.factorize(users)[0].astype(np.int64)
+    catalogue = shown_figures(
+        places.lists, places.truth, sheet.item_counts, owners, ks, vectors, replicates, seed
+    )
+    return Evaluation(name, task, users, whole, tuple(rest), catalogue, sheet.protocol)
 
 
 def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int = 0) -> Comparison:
@@ -178,7 +173,7 @@ def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int =
     Raises:
         ValueError: the evaluations are not of the same cases, task, metrics and segments.
     """
-    if a.task != b.task or not a.users.equals(b.users):
+    if (a.task, a.protocol) != (b.task, b.protocol) or not a.users.equals(b.users):
         raise ValueError(f"{a.name} and {b.name} were not measured on the same cases and task")
     pairs = list(zip((a.whole, *a.segments), (b.whole, *b.segments), strict=True))
     for one, two in pairs:
@@ -187,7 +182,7 @@ def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int =
             raise ValueError(f"segment {one.dimension} {one.label} of {a.name} is another in {b.name}")
     parts = [_difference(one, two) for one, two in pairs]
     whole, *rest = _with_intervals(parts, a.users, replicates, seed)
-    return Comparison(a.name, b.name, a.task, whole, tuple(rest))
+    return Comparison(a.name, b.name, a.task, whole, tuple(rest), a.protocol)
 
 
 def as_json(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> dict[str, Any]:
@@ -213,56 +208,57 @@ def _as_array(lists: pd.DataFrame | Rows, sheet: AnswerSheet, length: int, seen:
     return clean_lists(np.asarray(lists, np.int64), len(sheet.items), length, seen)
 
 
-def _measure(
-    segment: Segment, cases: Rows, lists: Rows, hits: metrics.Hits, truth: ItemSets, ks: Sequence[int]
-) -> _Part:
-    """Per-case values of one segment; a hit on an item outside it does not count but keeps its place."""
-    num_answers = truth.sizes
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The measured cases' lists and answers, and which of both the user had before."""
+
+    lists: Rows
+    truth: ItemSets
+    hits: metrics.Hits
+    """(cases, length)"""
+    had_hits: metrics.Hits
+    """(cases, length) hits on what the user had."""
+    had_answers: NDArray[np.bool_]
+    """(num_pairs of truth,)"""
+
+    @classmethod
+    def of(cls, lists: Rows, truth: ItemSets, had: ItemSets, num_items: int) -> _Places:
+        hits = metrics.hit_places(lists, truth, num_items)
+        had_hits = hits & metrics.hit_places(lists, had, num_items)
+        return cls(lists, truth, hits, had_hits, members(truth.keys(num_items), had.keys(num_items)))
+
+
+def _measure(segment: Segment, cases: Rows, places: _Places, ks: Sequence[int]) -> _Part:
+    """Per-case values of one segment; a hit on an answer outside it does not count but keeps its place."""
+    truth, hits, wanted = places.truth, places.hits, np.ones(len(places.truth.rows), np.bool_)
     inside = np.ones(len(cases), np.bool_) if segment.users is None else segment.users[cases]
     if segment.items is not None:
         wanted = segment.items[truth.rows]
-        num_answers = np.bincount(truth.users[wanted], minlength=len(truth))
-        hits = hits & segment.items[lists]  # padding reads the last item, but is never a hit
-        inside = inside & (num_answers > 0)
-    positions = np.flatnonzero(inside)
+        hits = hits & segment.items[places.lists]  # padding reads the last item, but is never a hit
+    if segment.had is not None:
+        wanted = wanted & (places.had_answers == segment.had)
+        hits = hits & (places.had_hits == segment.had)
+    num_answers = np.bincount(truth.users[wanted], minlength=len(truth))
+    positions = np.flatnonzero(inside & (num_answers > 0))
     values = metrics.accuracy(hits[positions], num_answers[positions], ks)
     return segment.dimension, segment.label, positions, tuple(values), np.column_stack([*values.values()])
 
 
 def _with_intervals(parts: Sequence[_Part], users: pd.Index, replicates: int, seed: int) -> list[Slice]:
     owners = pd.factorize(users)[0].astype(np.int64)
+    by_user = [by_owner(owners[part[2]], part[4]) for part in parts]
     if replicates:
-        bounds = intervals([(part[2], part[4]) for part in parts], owners, replicates, seed)
+        everybody = np.arange(int(owners.max()) + 1 if len(owners) else 0)
+        bounds = intervals(by_user, everybody, replicates, seed)
     else:
         bounds = [np.full((2, part[4].shape[1]), np.nan) for part in parts]
     slices = []
-    for (dimension, label, positions, names, values), (low, high) in zip(parts, bounds, strict=True):
-        means = values.mean(axis=0) if len(values) else np.full(len(names), np.nan)
-        figures = {n: Figure(float(means[i]), float(low[i]), float(high[i])) for i, n in enumerate(names)}
+    for part, (_, means), (low, high) in zip(parts, by_user, bounds, strict=True):
+        dimension, label, positions, names, values = part
+        mean = means.mean(axis=0) if len(means) else np.full(len(names), np.nan)
+        figures = {n: Figure(float(mean[i]), float(low[i]), float(high[i])) for i, n in enumerate(names)}
         slices.append(Slice(dimension, label, positions, names, values, figures))
     return slices
-
-
-def _catalogue_metrics(
-    lists: Rows, truth: ItemSets, item_counts: NDArray[np.int64], ks: Sequence[int], vectors: Floats | None
-) -> dict[str, float]:
-    num_items = len(item_counts)
-    values: dict[str, float] = {}
-    for k in ks:
-        values[f"coverage@{k}"] = metrics.coverage(lists, num_items, k)
-        values[f"gini@{k}"] = metrics.gini(lists, num_items, k)
-        values[f"novelty@{k}"] = _nan_mean(metrics.novelty(lists, item_counts, k))
-        values[f"popularity_bias@{k}"] = metrics.popularity_bias(lists, truth, item_counts, k)
-    looked_at = [k for k in ks if 1 < k <= _LOOKED_AT]
-    if vectors is not None and looked_at:
-        for k, by_user in metrics.diversity(lists, vectors, looked_at).items():
-            values[f"diversity@{k}"] = _nan_mean(by_user)
-    return values
-
-
-def _nan_mean(values: NDArray[np.float64]) -> float:
-    kept = values[~np.isnan(values)]
-    return float(kept.mean()) if len(kept) else float("nan")
 
 
 def _by_dimension(slices: Sequence[Slice]) -> dict[str, dict[str, Any]]:
@@ -270,7 +266,3 @@ def _by_dimension(slices: Sequence[Slice]) -> dict[str, dict[str, Any]]:
     for part in slices:
         tree.setdefault(part.dimension, {})[part.label] = part.to_dict()
     return tree
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)

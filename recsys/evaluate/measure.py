@@ -4,47 +4,66 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
 
 from recsys.evaluate.answers import AnswerSheet, Histories
-from recsys.evaluate.baselines import Baseline, fuse, standard_baselines
+from recsys.evaluate.baselines import Baseline, fuse
 from recsys.evaluate.bootstrap import REPLICATES
 from recsys.evaluate.evaluate import TASKS, Evaluation, Task, evaluate_lists
+from recsys.evaluate.segments import Segment
+from recsys.evaluate.standard import FUSED
 from recsys.types import Floats, Rows
 
 logger = logging.getLogger(__name__)
 
-_FUSED = ("popular_30d", "item_knn", "ease", "ease_decay", "text_whitened")
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """How every system of a table is measured."""
+
+    segments: Sequence[Segment] | None = None
+    """None takes the standard ones of the sheet."""
+    space: Floats | None = None
+    """(num_items, dim) of unit norm, in which the diversity of all lists is measured."""
+    replicates: int = REPLICATES
+    seed: int = 0
+    """Of the bootstrap."""
+
+    def __call__(self, lists: Rows | pd.DataFrame, sheet: AnswerSheet, task: Task, name: str) -> Evaluation:
+        """Score one system's lists."""
+        return evaluate_lists(
+            lists, sheet, task, name=name, vectors=self.space, segments=self.segments,
+            replicates=self.replicates, seed=self.seed,
+        )  # fmt: skip
 
 
 def measure_baselines(
     sheet: AnswerSheet,
     train: Histories,
+    baselines: Sequence[Baseline],
+    measure: Measure | None = None,
     *,
-    vectors: Floats | None = None,
-    baselines: Sequence[Baseline] | None = None,
     tasks: Sequence[Task] = TASKS,
     k: int = 50,
-    replicates: int = REPLICATES,
-    seed: int = 0,
 ) -> dict[Task, list[Evaluation]]:
-    """Every baseline and their rank fusion on one answer sheet, by task.
+    """Baselines and the rank fusion of those that take part in it, on one answer sheet, by task.
 
     Args:
         sheet: Who is measured against what.
         train: Every user's positive events before the cut (all users, not only those measured).
-        vectors: (num_items, dim) of the un-tuned text encoder; without them the text baselines are left out.
-        baselines: Instead of `standard_baselines`.
+        baselines: As `standard_baselines` chooses them.
+        measure: Segments, space and bootstrap; the defaults when None.
         tasks: Under `novel`, what the user has is excluded when ranking.
         k: Length of the lists.
-        replicates: Bootstrap resamples.
-        seed: Of the bootstrap.
     """
+    score = Measure() if measure is None else measure
     num_items = len(sheet.items)
-    chosen = standard_baselines(num_items, vectors) if baselines is None else list(baselines)
     seen = sheet.histories.distinct(num_items)
     lists: dict[Task, dict[str, Rows]] = {task: {} for task in tasks}
-    for baseline in chosen:
+    for baseline in baselines:
         start = time.perf_counter()
         baseline.fit(train, num_items)
         for task in tasks:
@@ -52,13 +71,15 @@ def measure_baselines(
             lists[task][baseline.name] = baseline.rank(sheet.histories, k, exclude)
         logger.info("baseline %s: %.1f s", baseline.name, time.perf_counter() - start)
     for by_name in lists.values():
-        fused = [by_name[name] for name in _FUSED if name in by_name]
+        fused = [by_name[name] for name in FUSED if name in by_name]
         if len(fused) > 1 and "fusion" not in by_name:
             by_name["fusion"] = fuse(fused, k, num_items)
     return {
-        task: [
-            evaluate_lists(rows, sheet, task, name=name, replicates=replicates, seed=seed)
-            for name, rows in by_name.items()
-        ]
+        task: [score(rows, sheet, task, name) for name, rows in by_name.items()]
         for task, by_name in lists.items()
     }
+
+
+def say_left_out(left_out: Mapping[str, str]) -> list[str]:
+    """A sentence per baseline that is missing, for tables and reports."""
+    return [f"Baseline {name} is left out: {why}." for name, why in left_out.items()]

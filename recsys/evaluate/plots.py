@@ -12,7 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from recsys.evaluate.evaluate import Evaluation, Figure
+from recsys.evaluate.bootstrap import Figure
+from recsys.evaluate.evaluate import Evaluation
 
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "recsys",

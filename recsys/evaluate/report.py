@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from recsys.artifacts import write_atomically
+from recsys.evaluate.answers import Protocol
 from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json
 from recsys.evaluate.plots import curve_plot, learning_curves, metric_bars, metric_by_segment
 from recsys.evaluate.tables import (
     BY_SEGMENT,
     Grid,
     comparison_grid,
-    results_grid,
-    segment_grids,
+    overview_grids,
     to_markdown,
 )
 from recsys.pages import render
@@ -40,7 +40,7 @@ class ReportContent:
 
     title: str
     evaluations: Sequence[Evaluation]
-    """Of one or both tasks; the first of each task is the system reported on, the others its baselines."""
+    """Of some protocols and tasks; the first of each is the system reported on, the others its baselines."""
     comparisons: Sequence[Comparison] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The effective configuration; nested tables are flattened."""
@@ -73,20 +73,21 @@ def write_json(path: Path, content: ReportContent) -> None:
 
 
 def markdown(content: ReportContent) -> str:
-    """The tables as Markdown."""
+    """The tables as Markdown, then the notes."""
     grids: list[Grid] = []
     for group in by_task(content.evaluations).values():
-        grids += [results_grid(group), *segment_grids(group)]
+        grids += overview_grids(group)
     if content.comparisons:
         grids.append(comparison_grid(content.comparisons))
-    return "\n".join(map(to_markdown, grids))
+    tables = "\n".join(map(to_markdown, grids))
+    return "\n\n".join([tables.rstrip(), *content.notes]) + "\n"
 
 
-def by_task(evaluations: Sequence[Evaluation]) -> dict[Task, list[Evaluation]]:
-    """Evaluations in order, grouped by task."""
-    groups: dict[Task, list[Evaluation]] = {}
+def by_task(evaluations: Sequence[Evaluation]) -> dict[tuple[Protocol, Task], list[Evaluation]]:
+    """Evaluations in order, grouped by protocol and task."""
+    groups: dict[tuple[Protocol, Task], list[Evaluation]] = {}
     for one in evaluations:
-        groups.setdefault(one.task, []).append(one)
+        groups.setdefault((one.protocol, one.task), []).append(one)
     return groups
 
 
@@ -112,7 +113,7 @@ def _section(group: Sequence[Evaluation]) -> dict[str, Any]:
         if dimension in measured and "ndcg@10" in first.whole.figures:
             title = f"ndcg@10 by {'length of history' if dimension == 'history' else 'coldness of the item'}"
             plots.append((title, metric_by_segment(group, dimension, "ndcg@10")))
-    return {"task": first.task, "grids": [results_grid(group), *segment_grids(group)], "plots": plots}
+    return {"task": first.task, "protocol": first.protocol, "grids": overview_grids(group), "plots": plots}
 
 
 def _timings(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from recsys.evaluate.answers import AnswerSheet
 
 Mask = NDArray[np.bool_]
 Band = tuple[str, int, float]
@@ -16,13 +19,22 @@ HISTORY_BANDS: tuple[Band, ...] = (
     ("0", 0, 0), ("1-3", 1, 3), ("4-10", 4, 10), ("11-50", 11, 50), (">50", 51, np.inf),
 )  # fmt: skip
 """Positive events of a user before the cut; 0 is shown only where there are such users."""
+SPARSE_BANDS: tuple[Band, ...] = (("1-3", 1, 3), ("1-4", 1, 4))
+"""The users that nobody knows well; the bands lie within each other."""
 COLDNESS_BANDS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6-50", 6, 50), (">50", 51, np.inf))
 """Positive events of an item before the cut."""
+MOST_CATEGORIES = 8
+"""Categories with a segment of their own; those after them are one segment together."""
+THE_REST = "the rest"
+THIN_WORDS = 8
+"""Texts with fewer words are thin."""
+_WORD = re.compile(r"[㐀-鿿]{1,2}|[^\W㐀-鿿]+")
+"""A word between spaces and marks, or two Chinese characters, about a word."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A named part: some users (`users`), or only the answers that are some items (`items`), or both."""
+    """A named part: some users, only the answers that are some items, only repeats or none, or all of it."""
 
     dimension: str
     label: str
@@ -30,27 +42,112 @@ class Segment:
     """(num_users,) None takes all."""
     items: Mask | None = None
     """(num_items,) None takes all; users without such an answer are left out."""
+    had: bool | None = None
+    """True takes the answers that the user had before, False those that are new to them, None both."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFields:
+    """What is known of each item of the catalogue, in row order; empty where nothing is."""
+
+    texts: Sequence[str] = ()
+    """What an encoder reads of an item."""
+    categories: Sequence[str] = ()
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """By name (category, brand), '' where it is missing."""
+
+
+def standard_segments(sheet: AnswerSheet, items: ItemFields | None = None) -> list[Segment]:
+    """The segments of every report: history, sparse users, coldness, repeats; of fields, given items."""
+    segments = [
+        *history_segments(sheet.history_counts),
+        *sparse_segments(sheet.history_counts),
+        *coldness_segments(sheet.item_counts),
+        *repeat_segments(),
+    ]
+    if items is not None:
+        segments += category_segments(items.categories, sheet.item_counts)
+        segments += thin_segments(items)
+    return segments
 
 
 def history_segments(history_counts: NDArray[np.int64]) -> list[Segment]:
     """Users by the length of their history."""
     return [
-        Segment("history", label, users=(history_counts >= low) & (history_counts <= high))
+        Segment("history", label, users=_within(history_counts, low, high))
         for label, low, high in HISTORY_BANDS
         if low > 0 or (history_counts == 0).any()
+    ]
+
+
+def sparse_segments(history_counts: NDArray[np.int64]) -> list[Segment]:
+    """Users with few events."""
+    return [
+        Segment("sparse", label, users=_within(history_counts, low, high))
+        for label, low, high in SPARSE_BANDS
     ]
 
 
 def coldness_segments(item_counts: NDArray[np.int64]) -> list[Segment]:
     """Answers by how often their item was taken before the cut."""
     return [
-        Segment("coldness", label, items=(item_counts >= low) & (item_counts <= high))
+        Segment("coldness", label, items=_within(item_counts, low, high))
         for label, low, high in COLDNESS_BANDS
     ]
 
 
+def repeat_segments() -> list[Segment]:
+    """Answers that the user had before, and answers that are new to them.
+
+    Not the tasks: here the list stays as it is, so that a repeat in it takes a place from a novel answer.
+    """
+    return [Segment("answers", "repeat", had=True), Segment("answers", "novel", had=False)]
+
+
+def category_segments(
+    categories: Sequence[str], item_counts: NDArray[np.int64], most: int = MOST_CATEGORIES
+) -> list[Segment]:
+    """Answers by category: those with the most events before the cut, then the rest together.
+
+    Items without a category are in no segment. Ties go to the category with more items, then by name.
+
+    Args:
+        categories: One per item; none at all where the catalogue has no categories.
+        item_counts: (num_items,) events before the cut.
+        most: Categories with a segment of their own.
+    """
+    labels = np.asarray(categories, dtype=object).astype(str)
+    named = labels != ""
+    if not named.any():
+        return []
+    names, codes, sizes = np.unique(labels[named], return_inverse=True, return_counts=True)
+    events = np.bincount(codes, weights=item_counts[named], minlength=len(names))
+    order = np.lexsort((names, -sizes, -events))
+    leading = [str(name) for name in names[order[:most]]]
+    segments = [Segment("category", name, items=labels == name) for name in leading]
+    if len(names) > most:
+        segments.append(Segment("category", THE_REST, items=named & ~np.isin(labels, leading)))
+    return segments
+
+
+def thin_segments(items: ItemFields) -> list[Segment]:
+    """Answers whose item says little: under 8 words, or without an attribute that most other items have."""
+    segments = []
+    if len(items.texts):
+        words = np.array([len(_WORD.findall(text)) for text in items.texts])
+        segments += [
+            Segment("text", f"under {THIN_WORDS} words", items=words < THIN_WORDS),
+            Segment("text", f"{THIN_WORDS} words and more", items=words >= THIN_WORDS),
+        ]
+    for name, values in items.attributes.items():
+        missing = np.array([not value for value in values])
+        if 0 < missing.mean() < 0.5:  # where most have none, having none is not what makes an item thin
+            segments.append(Segment("text", f"no {name}", items=missing))
+    return segments
+
+
 def item_segments(dimension: str, values: Sequence[str], most: int = 10) -> list[Segment]:
-    """Answers by a property of their item (its category, its brand): the `most` frequent values.
+    """Answers by a property of their item (its brand): the `most` values that the most items have.
 
     `values` has one entry per item of the catalogue; the empty string belongs to no segment.
     """
@@ -58,3 +155,8 @@ def item_segments(dimension: str, values: Sequence[str], most: int = 10) -> list
     names, counts = np.unique(labels[labels != ""], return_counts=True)
     order = np.lexsort((names, -counts))[:most]
     return [Segment(dimension, str(name), items=labels == name) for name in names[order]]
+
+
+def _within(counts: NDArray[np.int64], low: float, high: float) -> Mask:
+    inside: Mask = (counts >= low) & (counts <= high)
+    return inside

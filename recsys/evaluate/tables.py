@@ -10,12 +10,15 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from recsys.evaluate.evaluate import Comparison, Evaluation, Figure
+from recsys.evaluate.bootstrap import Figure
+from recsys.evaluate.evaluate import Comparison, Evaluation
 
-HEADLINE = ("ndcg@10", "recall@20", "hit@10", "mrr@20", "coverage@10", "novelty@10")
+HEADLINE = ("ndcg@10", "recall@20", "hit@10", "mrr@20", "map@10")
 """Columns of the results table, as far as they were measured."""
+SHOWN = ("coverage@10", "gini@10", "novelty@10", "popularity_bias@10", "diversity@10")
+"""Columns of the table of what is shown, as far as they were measured."""
 BY_SEGMENT = (("history", "ndcg@10"), ("coldness", "recall@20"))
-"""The metric shown for each of the standard dimensions; others show ndcg@10."""
+"""The metric shown for dimensions that have plots; others show ndcg@10."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +30,40 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
+def overview_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
+    """All tables of one task: results, what is shown, every cut-off, then the segments."""
+    grids = [results_grid(evaluations), shown_grid(evaluations), cutoff_grid(evaluations)]
+    return [*grids, *segment_grids(evaluations)]
+
+
 def results_grid(evaluations: Sequence[Evaluation]) -> Grid:
-    """One row per system with means, and 95% intervals for accuracy; all of one task."""
+    """One row per system with means and 95% intervals; all of one task."""
     first = evaluations[0]
-    names = [n for n in HEADLINE if n in first.whole.figures or n in first.catalogue]
+    names = [n for n in HEADLINE if n in first.whole.figures]
+    rows = [(one.name, *(_with_interval(one[name]) for name in names)) for one in evaluations]
+    return Grid(f"{_about(first)}: {_size(first)}, mean and 95% interval", ("system", *names), tuple(rows))
+
+
+def shown_grid(evaluations: Sequence[Evaluation]) -> Grid:
+    """One row per system with the metrics of what is shown."""
+    first = evaluations[0]
+    names = [n for n in SHOWN if any(n in one.catalogue for one in evaluations)]
     rows = [
-        (
-            one.name,
-            *(
-                _with_interval(one[name]) if name in one.whole.figures else _number(one.catalogue[name])
-                for name in names
-            ),
-        )
+        (one.name, *(_with_interval(one.catalogue.get(name, Figure.nothing())) for name in names))
         for one in evaluations
     ]
-    title = f"Task {first.task}: {len(first.users):,} users, mean and 95% interval"
-    return Grid(title, ("system", *names), tuple(rows))
+    return Grid(f"{_about(first)}: what is shown, mean and 95% interval", ("system", *names), tuple(rows))
+
+
+def cutoff_grid(evaluations: Sequence[Evaluation]) -> Grid:
+    """Every metric at every k: a row each, a column per system."""
+    first = evaluations[0]
+    names = list(first.whole.names)
+    kinds = list(dict.fromkeys(name.split("@")[0] for name in names))
+    names.sort(key=lambda name: (kinds.index(name.split("@")[0]), int(name.split("@")[1])))
+    rows = [(name, *(_number(one[name].mean) for one in evaluations)) for name in names]
+    title = f"{_about(first)}: every metric at every cut-off"
+    return Grid(title, ("metric", *(one.name for one in evaluations)), tuple(rows))
 
 
 def segment_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
@@ -60,7 +81,7 @@ def segment_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
             for one in evaluations
         ]
         columns = ("system", *(f"{part.label} (n={len(part):,})" for part in parts))
-        grids.append(Grid(f"Task {first.task}: {metric} by {dimension}", columns, tuple(rows)))
+        grids.append(Grid(f"{_about(first)}: {metric} by {dimension}", columns, tuple(rows)))
     return grids
 
 
@@ -72,8 +93,9 @@ def comparison_grid(comparisons: Sequence[Comparison], metric: str = "ndcg@10") 
             figure = part.figures[metric]
             where = "all users" if part is one.whole else f"{part.dimension} {part.label}"
             pair = f"{one.name} − {one.other}"
-            rows.append((pair, one.task, where, f"{len(part):,}", _with_interval(figure, signed=True)))
-    columns = ("pair", "task", "segment", "users", f"difference in {metric}")
+            task = one.task if one.protocol == "sheet" else f"{one.task}, {one.protocol}"
+            rows.append((pair, task, where, f"{len(part):,}", _with_interval(figure, signed=True)))
+    columns = ("pair", "task", "segment", "cases", f"difference in {metric}")
     return Grid("Paired differences, 95% bootstrap interval over users", columns, tuple(rows))
 
 
@@ -95,6 +117,16 @@ def to_markdown(grid: Grid) -> str:
 
     rule = "|---" + "|---:" * (len(grid.columns) - 1) + "|"
     return "\n".join([f"**{grid.title}**", "", line(grid.columns), rule, *map(line, grid.rows)]) + "\n"
+
+
+def _about(one: Evaluation) -> str:
+    return f"Task {one.task}" if one.protocol == "sheet" else f"Task {one.task}, successive targets"
+
+
+def _size(one: Evaluation) -> str:
+    if one.protocol == "sheet":
+        return f"{len(one.users):,} users"
+    return f"{len(one.users):,} cases of {one.users.nunique():,} users"
 
 
 def _with_interval(figure: Figure, signed: bool = False) -> str:

@@ -1,32 +1,29 @@
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from recsys.errors import ConfigError
-from recsys.evaluate import baselines
+from recsys.errors import ConfigError, DependencyError
+from recsys.evaluate import baselines, linear, text_baselines
 from recsys.evaluate.answers import AnswerSheet, Histories, ItemSets
-from recsys.evaluate.baselines import (
-    Baseline,
-    Ease,
-    Fusion,
-    ItemKnn,
-    OwnRepeats,
-    Popular,
-    TextNearest,
-    fuse,
-    standard_baselines,
-    whiten,
-)
-from recsys.evaluate.measure import measure_baselines
+from recsys.evaluate.baselines import Baseline, Fusion, ItemKnn, OwnRepeats, Popular, fuse
+from recsys.evaluate.linear import Als, Ease
+from recsys.evaluate.measure import Measure, measure_baselines
+from recsys.evaluate.standard import standard_baselines
+from recsys.evaluate.text_baselines import TextNearest, whiten
 from recsys.evaluate.topk import blocks, keep_largest, top_dense, top_sparse
 
 Split = tuple[AnswerSheet, Histories]
 Make = Callable[[np.ndarray], Baseline]
+needs_implicit = pytest.mark.skipif(
+    importlib.util.find_spec("implicit") is None, reason="implicit (extra 'baselines') is not installed"
+)
 
 # The conformance suite: a new baseline is one line here.
 ALL: dict[str, Make] = {
@@ -36,13 +33,14 @@ ALL: dict[str, Make] = {
     "repeats": lambda v: OwnRepeats(),
     "ease": lambda v: Ease(),
     "ease_decay": lambda v: Ease(decay=0.7),
+    "als": lambda v: Als(),
     "text_untuned": lambda v: TextNearest(v, whitened=False),
     "text_whitened": lambda v: TextNearest(v, whitened=True),
     "fusion": lambda v: Fusion([Popular(), ItemKnn()]),
 }
 
 
-@pytest.fixture(params=ALL)
+@pytest.fixture(params=[pytest.param(name, marks=needs_implicit if name == "als" else ()) for name in ALL])
 def fitted(request: pytest.FixtureRequest, split: Split, vectors: np.ndarray) -> Baseline:
     baseline = ALL[request.param](vectors)
     assert baseline.name == request.param
@@ -53,8 +51,9 @@ def fitted(request: pytest.FixtureRequest, split: Split, vectors: np.ndarray) ->
 def test_every_baseline_is_enrolled(vectors: np.ndarray) -> None:
     classes = {
         name
-        for name, value in inspect.getmembers(baselines, inspect.isclass)
-        if value.__module__ == baselines.__name__ and hasattr(value, "rank") and name != "Baseline"
+        for module in (baselines, linear, text_baselines)
+        for name, value in inspect.getmembers(module, inspect.isclass)
+        if value.__module__ == module.__name__ and hasattr(value, "rank") and name != "Baseline"
     }
     assert classes == {type(make(vectors)).__name__ for make in ALL.values()}
 
@@ -186,16 +185,62 @@ def test_ease_solves_its_objective(split: Split) -> None:
     own = np.zeros((len(train), num_items))
     own[train.users, train.rows] = 1
     gram = own.T @ own
-    weights = Ease(regularisation=20).fit(train, num_items)._weights
+    fitted = Ease(regularisation=20).fit(train, num_items)
+    weights = np.zeros((num_items, num_items))
+    weights[np.ix_(fitted._sold, fitted._sold)] = fitted._weights
     assert np.abs(np.diag(weights)).max() == 0
     gradient = gram @ weights - gram + 20 * weights  # zero off the diagonal, a multiplier on it
     np.fill_diagonal(gradient, 0)
     assert np.abs(gradient).max() < 1e-2
 
 
-def test_ease_refuses_a_catalogue_that_is_too_large(split: Split) -> None:
-    with pytest.raises(ConfigError, match="up to 50 items, this has 60"):
-        Ease(limit=50).fit(split[1], 60)
+def test_ease_takes_sold_items_alone_however_large_the_catalogue() -> None:
+    train = two_tastes()
+    large = Ease().fit(train, 500_000)
+    assert large._weights.shape == (10, 10)
+    users = train.take(np.array([0, 10]))
+    lists = large.rank(users, 12, train.distinct(500_000).take(np.array([0, 10])))
+    assert lists[:, 0].tolist() == [4, 9]
+    assert sorted(lists[0].tolist())[-6:] == [4, 5, 6, 7, 8, 9]
+    np.testing.assert_allclose(large._weights, Ease().fit(train, 12)._weights, rtol=1e-5)
+
+
+def test_ease_decay_takes_over_the_weights(split: Split) -> None:
+    sheet, train = split
+    ease = Ease()
+    shared = Ease(decay=0.7, like=ease).fit(train, len(sheet.items))
+    assert shared._weights is ease._weights
+    alone = Ease(decay=0.7).fit(train, len(sheet.items))
+    np.testing.assert_array_equal(shared.rank(sheet.histories, 10), alone.rank(sheet.histories, 10))
+
+
+def test_ease_refuses_a_shop_that_sold_too_many_items(split: Split) -> None:
+    with pytest.raises(ConfigError, match="up to 10 sold items, this shop has"):
+        Ease(limit=10).fit(split[1], 60)
+
+
+@needs_implicit
+def test_als_places_a_user_where_the_package_does(split: Split) -> None:
+    from implicit.cpu.als import AlternatingLeastSquares
+    from threadpoolctl import threadpool_limits
+
+    sheet, train = split
+    own = sp.csr_matrix(baselines.binary_matrix(train.distinct(len(sheet.items)), len(sheet.items)))
+    with threadpool_limits(1, "blas"):
+        model = AlternatingLeastSquares(64, 0.05, 10.0, iterations=20, random_state=0)
+        model.fit(own, show_progress=False)
+        expected = model.recalculate_user(np.arange(own.shape[0]), own)
+    fitted = Als().fit(train, len(sheet.items))
+    np.testing.assert_allclose(fitted._items, model.item_factors, atol=1e-5)
+    np.testing.assert_allclose(fitted._placed(own), expected, atol=1e-3)
+
+
+def test_als_without_the_package_says_which_extra_brings_it(
+    split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    with pytest.raises(DependencyError, match="extra 'baselines'"):
+        Als().fit(split[1], 60)
 
 
 def test_text_vectors_must_be_those_of_the_catalogue(split: Split, vectors: np.ndarray) -> None:
@@ -222,19 +267,31 @@ def test_fusion_adds_reciprocal_ranks() -> None:
         Fusion([])
 
 
-def test_standard_set_leaves_out_what_it_cannot_afford(vectors: np.ndarray) -> None:
-    names = [b.name for b in standard_baselines(60, vectors)]
-    assert names == [n for n in ALL if n != "fusion"]
-    assert [b.name for b in standard_baselines(10_000)] == ["popular", "popular_30d", "item_knn", "repeats"]
+def test_standard_set_says_what_it_leaves_out_and_why(
+    split: Split, vectors: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, train = split
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    whole = standard_baselines(train, vectors)
+    assert [b.name for b in whole.baselines] == [n for n in ALL if n != "fusion"]
+    assert whole.left_out == {}
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    least = standard_baselines(train, ease_items=10)
+    assert [b.name for b in least.baselines] == ["popular", "popular_30d", "item_knn", "repeats"]
+    assert set(least.left_out) == {"ease", "ease_decay", "als", "text_untuned", "text_whitened"}
+    assert "up to 10 are taken" in least.left_out["ease"]
+    assert "extra 'baselines'" in least.left_out["als"]
 
 
 def test_measured_under_both_tasks_with_their_fusion(split: Split, vectors: np.ndarray) -> None:
     sheet, train = split
-    measured = measure_baselines(sheet, train, vectors=vectors, replicates=20)
+    chosen = standard_baselines(train, vectors)
+    measured = measure_baselines(sheet, train, chosen.baselines, Measure(space=vectors, replicates=20))
     assert list(measured) == ["all", "novel"]
     for task, evaluations in measured.items():
-        assert [one.name for one in evaluations] == list(ALL)
+        assert [one.name for one in evaluations] == [n for n in ALL if n not in chosen.left_out]
         assert {one.task for one in evaluations} == {task}
+        assert all("diversity@10" in one.catalogue for one in evaluations)
     by_name = {one.name: one["ndcg@10"].mean for one in measured["novel"]}
     assert by_name["item_knn"] > by_name["popular"]  # two tastes: co-occurrence must help here
 

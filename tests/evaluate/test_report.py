@@ -12,7 +12,7 @@ from rich.console import Console
 
 from recsys.evaluate.answers import AnswerSheet, Histories
 from recsys.evaluate.evaluate import Evaluation, compare, evaluate_lists
-from recsys.evaluate.measure import measure_baselines
+from recsys.evaluate.measure import Measure, measure_baselines
 from recsys.evaluate.plots import learning_curves
 from recsys.evaluate.report import (
     Example,
@@ -22,7 +22,17 @@ from recsys.evaluate.report import (
     write_json,
     write_report,
 )
-from recsys.evaluate.tables import comparison_grid, results_grid, segment_grids, to_markdown, to_rich
+from recsys.evaluate.standard import standard_baselines
+from recsys.evaluate.tables import (
+    comparison_grid,
+    cutoff_grid,
+    overview_grids,
+    results_grid,
+    segment_grids,
+    shown_grid,
+    to_markdown,
+    to_rich,
+)
 
 EVIL = "<script>alert('x')</script> $\\frac$ [bold]|pipe"
 STAGES = {
@@ -42,11 +52,15 @@ STAGES = {
 def evaluations(split: tuple[AnswerSheet, Histories], vectors: np.ndarray) -> list[Evaluation]:
     sheet, train = split
     lists = np.tile(np.arange(50), (len(sheet), 1))
-    both = measure_baselines(sheet, train, vectors=vectors, replicates=30)
+    chosen = standard_baselines(train, vectors).baselines
+    both = measure_baselines(sheet, train, chosen, Measure(space=vectors, replicates=30))
     return [
         one
         for task in ("all", "novel")
-        for one in [evaluate_lists(lists, sheet, task, name=EVIL, replicates=30), *both[task]]
+        for one in [
+            evaluate_lists(lists, sheet, task, name=EVIL, vectors=vectors, replicates=30),
+            *both[task],
+        ]
     ]
 
 
@@ -130,7 +144,8 @@ def test_json_is_plain_and_complete(content: ReportContent, tmp_path: Path) -> N
     first = read["evaluations"][0]
     assert first["task"] == "all"
     assert set(first["metrics"]["ndcg@10"]) == {"mean", "low", "high"}
-    assert set(first["segments"]) == {"history", "coldness"}
+    assert set(first["segments"]) == {"history", "sparse", "coldness", "answers"}
+    assert set(first["catalogue"]["gini@5"]) == {"mean", "low", "high"}
     assert first["segments"]["coldness"]["0"]["users"] > 0
     assert read["comparisons"][0]["other"] == "popular"
 
@@ -138,7 +153,8 @@ def test_json_is_plain_and_complete(content: ReportContent, tmp_path: Path) -> N
 def test_markdown_tables_are_rectangular(content: ReportContent) -> None:
     text = markdown(content)
     tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 2 * 3 + 1
+    assert len(tables) == 2 * 7 + 1
+    assert text.endswith(f"\n\n{EVIL}\n")
     for lines in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
@@ -151,13 +167,31 @@ def test_terminal_takes_text_literally(evaluations: list[Evaluation]) -> None:
 
 def test_grids_show_what_was_measured(evaluations: list[Evaluation]) -> None:
     grid = results_grid(evaluations[:3])
-    assert grid.columns == ("system", "ndcg@10", "recall@20", "hit@10", "mrr@20", "coverage@10", "novelty@10")
+    assert grid.columns == ("system", "ndcg@10", "recall@20", "hit@10", "mrr@20", "map@10")
     mean = evaluations[1]["ndcg@10"].mean
     assert grid.rows[1][1].startswith(f"{mean:.5f} [")
-    history, coldness = segment_grids(evaluations[:3])
+    shown = shown_grid(evaluations[:3])
+    assert shown.columns[1:] == (
+        "coverage@10", "gini@10", "novelty@10", "popularity_bias@10", "diversity@10",
+    )  # fmt: skip
+    assert shown.rows[2][1].startswith(f"{evaluations[2].catalogue['coverage@10'].mean:.5f} [")
+    cutoffs = cutoff_grid(evaluations[:3])
+    assert [row[0] for row in cutoffs.rows[:5]] == ["ndcg@5", "ndcg@10", "ndcg@20", "ndcg@50", "recall@5"]
+    assert len(cutoffs.rows) == 20
+    assert len(cutoffs.columns) == 4
+    history, sparse, coldness, answers = segment_grids(evaluations[:3])
     assert history.title.endswith("ndcg@10 by history")
+    assert sparse.columns[1].startswith("1-3 (n=")
     assert coldness.title.endswith("recall@20 by coldness")
     assert len(coldness.columns) == 5
+    assert answers.columns[2].startswith("novel (n=")
+    assert len(overview_grids(evaluations[:3])) == 7
+
+
+def test_no_repeats_under_novel(evaluations: list[Evaluation]) -> None:
+    novel = next(one for one in evaluations if one.task == "novel")
+    assert len(novel.segment("answers", "repeat")) == 0
+    assert novel.segment("answers", "novel").figures["ndcg@10"] == novel["ndcg@10"]
 
 
 def test_an_empty_segment_is_a_dash(split: tuple[AnswerSheet, Histories]) -> None:

@@ -70,7 +70,7 @@ def as_script_prints(evaluation: Evaluation) -> dict[str, object]:
     figures: dict[str, object] = {
         name: round(evaluation[name].mean, 5) for name in ("ndcg@10", "recall@20", "hit@10", "mrr@20")
     }
-    figures["coverage@10"] = round(evaluation.catalogue["coverage@10"], 4)
+    figures["coverage@10"] = round(evaluation.catalogue["coverage@10"].mean, 4)
     figures["users"] = len(evaluation.users)
     for name, (dimension, label, metric) in SEGMENTS.items():
         part = evaluation.segment(dimension, label)
