@@ -24,6 +24,10 @@ PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128
 """SHA-256 of model.safetensors in the packaged copy of the default encoder."""
 
 
+AUTO = "auto"
+"""The policy that a run chooses itself."""
+
+
 class DataConfig(Section):
     """How the two files are read and what counts as a positive."""
 
@@ -64,8 +68,10 @@ class AugmentConfig(Section):
 
     enabled: bool = True
     """Off is the empty pipeline."""
-    policy: str = "standard"
-    """A preset's name, or a TOML file of ops."""
+    policy: str = AUTO
+    """A preset, a TOML file of ops, or `auto`: off, or the one of `candidates` that validation chose."""
+    candidates: tuple[str, ...] = ("light", "standard")
+    """Presets or files that `auto` tries beside off, each for the price of one more fit of the towers."""
     fusion: Literal["concatenate", "weight", "mix", "curriculum"] = "mix"
     """How augmented rows meet the originals."""
     max_expansion: float = Field(1.0, ge=0, le=10)

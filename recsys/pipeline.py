@@ -1,11 +1,11 @@
 """Every stage in order, from two files to a promoted run.
 
-    data → features → encode → pretrain → select (augment, towers, fine-tuning) → ranker → online
+    data → features → encode → pretrain → policy → select (towers, fine-tuning) → ranker → online
          → report → final → export
 
-`select` is fitted on the oldest events and chooses on the next; `report` is fitted up to the newest slice
-and measured on it once; `final` is fitted on everything and served. Started again after a kill, the same
-command goes on: each long stage finds its own checkpoint.
+`policy` says how the shop is augmented, if at all. `select` is fitted on the oldest events and chooses on the
+next; `report` is fitted up to the newest slice and measured on it once; `final` is fitted on everything and
+served. Started again after a kill, the same command goes on: each long stage finds its own checkpoint.
 
 Under torchrun every process walks through the same stages. The first does all that is not fitting (data,
 features, encoding, ranker, figures, export) while the others wait, and what it made they read from the run.
@@ -14,26 +14,15 @@ features, encoding, ranker, figures, export) while the others wait, and what it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from recsys.artifacts import load_array
-from recsys.augment.gates.gate import Encode
 from recsys.augment.online_side import POLICY
-from recsys.augment.vectors import Remembered
-from recsys.augmented import (
-    AugmentedRows,
-    TextVariants,
-    augment_rows,
-    augment_texts,
-    store_rows,
-    store_texts,
-)
+from recsys.augmented import AugmentedRows, augment_rows, store_rows, store_texts
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.data.interactions import load_dataset
@@ -45,15 +34,17 @@ from recsys.loading import ONLINE, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
+from recsys.model.validation import ranking_values, validation_positions
 from recsys.model.whitening import Whitening
 from recsys.online import decide_online, store_online
-from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
-from recsys.pretrain import MASKED_LM, PretrainResult, adapt_encoder
+from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
+from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
 from recsys.runs import OpenRun, join_run, open_run
 from recsys.train import fit_towers
 from recsys.types import Floats
+from recsys.words import Words, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -65,20 +56,8 @@ TEXTS = f"{AUGMENTED}/texts.parquet"
 """That of item texts."""
 REFIT = "refit"
 """The towers over fine-tuned vectors, to be compared with those of `select`."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """The text side of a run: an encoder, its whitening, and what they make of the catalogue."""
-
-    encoder: TextEncoder
-    whitening: Whitening
-    vectors: Floats
-    """(n, dim)"""
-    variants: Floats | None
-    """(n, dim) of augmented texts, zero where an item has none."""
-    changed: TextVariants
-    """The texts behind `variants`, and what augmentation counted."""
+POLICIES = "policies/"
+"""The towers of each policy that is tried, to be compared with those without."""
 
 
 def run_pipeline(
@@ -100,6 +79,7 @@ def run_pipeline(
     Raises:
         RecsysError: bad data or configuration, a store or a package missing.
     """
+    require_policies(config)
     if config.run.threads is not None:
         torch.set_num_threads(config.run.threads)
     dataset = load_dataset(data, config.data)
@@ -119,74 +99,21 @@ def run_pipeline(
     if run.leads:
         encode_texts(run, prepared, config, progress)
     group.wait()
-    words, raw = _words(run, prepared, config, progress)
+    words = words_of(run, prepared, config, progress)
+    config = _policy(run, prepared, words, config, progress)
+    words = words.varied(prepared, config, run.folder / TEXTS)
+    if run.leads:
+        store_texts(out / FEATURES, words.changed, run.folder / TEXTS, config)
     words, chosen = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
     _online(run, prepared)
-    measured = _report(run, prepared, words, raw, chosen, config, progress)
+    measured = _report(run, prepared, words, chosen, config, progress)
     files = _final(run, prepared, words, chosen, config, progress)
     if measured is not None:
         write_measured(run.folder, measured, run.manifest, config)
         run.finish(files, measured.to_dict())
     group.wait()
     return run.folder, measured
-
-
-def _words(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> tuple[Words, Floats]:
-    encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
-    raw: Floats = np.array(load_array(run.work / RAW))
-    plain = Remembered(run.work / "text_vectors", encoder.encode, prepared.texts, raw)
-    untuned, whitening = encoder, Whitening.fit(raw, config.model.dim)
-    vectors = whitening.apply(raw)
-    if config.pretrain.enabled:
-        adapted = _pretrain(run, prepared, encoder, raw, config, progress)
-        encoder, whitening, vectors = adapted.encoder, adapted.whitening, adapted.text_vectors
-    changed = _changed_texts(run, prepared, config, plain.unit)
-    encode = plain.raw if encoder is untuned else encoder.encode
-    variants = _variants(encode, whitening, changed.texts, len(raw))
-    if run.leads:
-        store_texts(run.folder.parent / FEATURES, changed, run.folder / TEXTS, config)
-    return Words(encoder, whitening, vectors, variants, changed), raw
-
-
-def _pretrain(
-    run: OpenRun, prepared: Prepared, encoder: TextEncoder, raw: Floats, config: Config, progress: bool
-) -> PretrainResult:
-    """The encoder adapted to the catalogue's texts, or as it was where towers over it rank worse."""
-    cut = prepared.cut_validation
-    with run.stage("pretrain") as figures:
-        result = adapt_encoder(
-            encoder,
-            prepared.texts,
-            contexts_before(prepared.contexts, cut, prepared.grain),
-            prepared.shop.item_counts(cut),
-            config,
-            run.folder / "training" / "pretrain",
-            validation=prepared.validation,
-            raw=raw,
-            save_to=run.folder / MASKED_LM,
-            progress=progress,
-        )
-        figures.update(result.report)
-    return result
-
-
-def _changed_texts(run: OpenRun, prepared: Prepared, config: Config, encode: Encode) -> TextVariants:
-    provenance = run.folder / TEXTS
-    cut = prepared.cut_validation
-    fit = contexts_before(prepared.contexts, cut, prepared.grain)
-    return augment_texts(prepared.shop.dataset.items, prepared.texts, cut, config, provenance, fit, encode)
-
-
-def _variants(
-    encode: Callable[[Sequence[str]], Floats], whitening: Whitening, texts: dict[int, str], size: int
-) -> Floats | None:
-    if not texts:
-        return None
-    rows = np.fromiter(texts, np.int64, len(texts))
-    variants = np.zeros((size, whitening.projection.shape[1]), np.float32)
-    variants[rows] = whitening.apply(encode(list(texts.values())))
-    return variants
 
 
 def _towers(
@@ -223,10 +150,49 @@ def _towers(
         fusion=augmented.fusion,
         representation=augmented.representation,
         text_variants=words.variants,
-        stage="select" if stage == REFIT else stage,  # the same draws as the fit it is compared with
+        # The same draws as the fit it is compared with.
+        stage="select" if stage == REFIT or stage.startswith(POLICIES) else stage,
         progress=progress,
     )
     return towers, augmented
+
+
+def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool) -> Config:
+    """The configuration with the policy that validation chose, where that is left to the run."""
+    if not is_open(config):
+        return config
+    if "policy" in run.manifest.stages:
+        return with_policy(config, run.manifest.stages["policy"]["policy"])
+    validation, cut = prepared.validation, prepared.cut_validation
+    positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
+    names = (OFF, *config.augment.candidates)
+    group = join_group(training_device(config.run.device))
+    with run.stage("policy") as figures:
+        judged = {}
+        for number, name in enumerate(names):
+            tried, stage = with_policy(config, name), f"{POLICIES}{number}"
+            varied = words.varied(prepared, tried, run.work / stage / "texts.parquet")
+            towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress)
+            users = towers.user_vectors(validation, positions)
+            judged[name], _ = ranking_values(users, towers.item_vectors(), validation, positions)
+        owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
+        choice = choose_policy(judged, owners, config.run.seed)
+        number = int(group.first(names.index(choice.policy)))
+        figures.update(policy=names[number], why=choice.why, differences=choice.differences)
+        logger.info("policy %s: %s", names[number], choice.why)
+        if run.leads:
+            _keep_fit(run.folder, f"{POLICIES}{number}")
+    group.wait()
+    return with_policy(config, names[number])
+
+
+def _keep_fit(folder: Path, stage: str) -> None:
+    """Let `select` find the fit of the chosen policy done; the others are removed."""
+    training = folder / "training"
+    shutil.rmtree(training / "select", ignore_errors=True)
+    (training / stage).rename(training / "select")
+    shutil.rmtree(training / POLICIES)
+    shutil.rmtree(folder / AUGMENTED / POLICIES, ignore_errors=True)
 
 
 def _select(
@@ -258,8 +224,7 @@ def _finetune(
         for words_made in made:  # the variants are encoded once, however often they are asked for
             if words_made.encoder is encoder and words_made.whitening is whitening:
                 return words_made
-        variants = _variants(encoder.encode, whitening, words.changed.texts, len(vectors))
-        made.append(Words(encoder, whitening, vectors, variants, words.changed))
+        made.append(words.over(encoder, whitening, vectors))
         return made[-1]
 
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
@@ -319,7 +284,6 @@ def _report(
     run: OpenRun,
     prepared: Prepared,
     words: Words,
-    raw: Floats,
     chosen: TowersFit,
     config: Config,
     progress: bool,
@@ -333,7 +297,7 @@ def _report(
         store_online(folder, prepared.shop, contexts_before(prepared.contexts, cut, prepared.grain))
         recommender = load_fit(folder, config, run.folder / "ranker.onnx")
         augmenter = augmenter_of(folder, run.manifest, config, recommender.shelf)
-        measured = measure_report(recommender, folder, prepared.shop, cut, raw, augmenter)
+        measured = measure_report(recommender, folder, prepared.shop, cut, words.raw, augmenter)
         figures.update(measured.headline())
     return measured
 

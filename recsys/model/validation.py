@@ -31,7 +31,24 @@ def ranking_figures(
     positions: NDArray[np.int64],
     wanted: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
-    """Mean ndcg@10 and recall@20 over contexts, the whole catalogue ranked, the history left out.
+    """Means of `ranking_values` over the contexts that have a target.
+
+    Takes what `ranking_values` takes, and returns `ndcg@10`, `recall@20` and `contexts`, how many counted;
+    zeros where none did.
+    """
+    values, judged = ranking_values(users, items, contexts, positions, wanted)
+    ndcg, recall = values[judged].mean(axis=0) if judged.any() else (0.0, 0.0)
+    return {"ndcg@10": float(ndcg), "recall@20": float(recall), "contexts": int(judged.sum())}
+
+
+def ranking_values(
+    users: Floats,
+    items: Floats,
+    contexts: Contexts,
+    positions: NDArray[np.int64],
+    wanted: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Per context ndcg@10 and recall@20, the whole catalogue ranked, the history left out.
 
     Args:
         users: (len(positions), dim) user vectors.
@@ -41,7 +58,7 @@ def ranking_figures(
         wanted: (n,) restricts the targets (warm or cold items); contexts left without one do not count.
 
     Returns:
-        `ndcg@10`, `recall@20` and `contexts`, how many counted; zeros where none did.
+        (len(positions), 2) values, zero where there is no target, and (len(positions),) whether there is.
     """
     contexts.require_original()
     pairs = target_pairs(contexts, positions)
@@ -54,16 +71,9 @@ def ranking_figures(
     hits = np.isin(np.arange(len(positions))[:, None] * len(items) + top, keys)
     gains = 1 / np.log2(np.arange(2, 12))
     best = np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(sizes, 10)]
-    judged = sizes > 0
-    if not judged.any():
-        return {"ndcg@10": 0.0, "recall@20": 0.0, "contexts": 0}
-    ndcg = (hits[:, :10] @ gains[: hits[:, :10].shape[1]])[judged] / best[judged]
-    recall = hits.sum(axis=1)[judged] / sizes[judged]
-    return {
-        "ndcg@10": float(ndcg.mean()),
-        "recall@20": float(recall.mean()),
-        "contexts": int(judged.sum()),
-    }
+    ndcg = (hits[:, :10] @ gains[: hits[:, :10].shape[1]]) / np.maximum(best, 1.0)
+    recall = hits.sum(axis=1) / np.maximum(sizes, 1)
+    return np.stack([ndcg, recall], axis=1), sizes > 0
 
 
 def _top_rows(users: Floats, items: Floats, contexts: Contexts, positions: NDArray[np.int64], k: int) -> Rows:

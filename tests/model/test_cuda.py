@@ -65,6 +65,6 @@ def test_fine_tuning_agrees_with_the_cpu(tiny_bert, shop, texts, config, tmp_pat
         )
         tuning = _Tuning(encoder, texts, fit, towers, whitening, chosen, tmp_path / f"{device}-tune")
         tuning.run(False, None)
-        losses[device] = tuning.state.losses
+        losses[device] = tuning.losses
     assert len(losses["cuda"]) == config.finetune.steps
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=0.02)

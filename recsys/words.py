@@ -1,0 +1,109 @@
+"""The text side of a run: an encoder, its whitening, and what they make of the catalogue's texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.artifacts import load_array
+from recsys.augment.vectors import Remembered
+from recsys.augmented import TextVariants, augment_texts
+from recsys.config import Config
+from recsys.data.contexts_from import contexts_before
+from recsys.distributed import training_device
+from recsys.model.encoder import TextEncoder
+from recsys.model.whitening import Whitening
+from recsys.prepared import RAW, Prepared
+from recsys.pretrain import MASKED_LM, adapt_encoder
+from recsys.runs import OpenRun
+from recsys.types import Floats
+
+NO_VARIANTS = TextVariants({})
+
+
+@dataclass(frozen=True)
+class Words:
+    """An encoder, its whitening, and the vectors that they make."""
+
+    encoder: TextEncoder
+    whitening: Whitening
+    raw: Floats
+    """(n, hidden) the catalogue's vectors as the encoder was published; baselines and gates read them."""
+    vectors: Floats
+    """(n, dim) whitened, of this encoder."""
+    known: Remembered
+    """The published encoder with a memory: it encodes each text once per run, whoever asks."""
+    sold: NDArray[np.bool_]
+    """(n,) items with an event: training never reads the text of another."""
+    adapted: bool = False
+    """Whether the encoder is another than the published one."""
+    changed: TextVariants = NO_VARIANTS
+    """Augmented texts, and what augmentation counted."""
+    variants: Floats | None = None
+    """(n, dim) of augmented texts, zero where an item has none."""
+
+    def over(self, encoder: TextEncoder, whitening: Whitening, vectors: Floats) -> Words:
+        """The same texts, augmented ones included, through another encoder."""
+        other = replace(self, encoder=encoder, whitening=whitening, vectors=vectors, adapted=True)
+        return replace(other, variants=other._encoded(self.changed))
+
+    def varied(self, prepared: Prepared, config: Config, provenance: Path) -> Words:
+        """With the texts that a policy makes of the catalogue's.
+
+        Args:
+            prepared: The catalogue, and the rows from before the first cut.
+            config: Section `augment` is read.
+            provenance: Where the variants' provenance is written.
+        """
+        cut = prepared.cut_validation
+        fit = contexts_before(prepared.contexts, cut, prepared.grain)
+        items = prepared.shop.dataset.items
+        changed = augment_texts(items, prepared.texts, cut, config, provenance, fit, self.known.unit)
+        return replace(self, changed=changed, variants=self._encoded(changed))
+
+    def _encoded(self, changed: TextVariants) -> Floats | None:
+        texts = {row: text for row, text in changed.texts.items() if self.sold[row]}
+        if not texts:
+            return None
+        encode: Callable[[Sequence[str]], Floats] = self.encoder.encode if self.adapted else self.known.raw
+        rows = np.fromiter(texts, np.int64, len(texts))
+        variants = np.zeros_like(self.vectors)
+        variants[rows] = self.whitening.apply(encode(list(texts.values())))
+        return variants
+
+
+def words_of(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> Words:
+    """The text side that a run begins with: the published encoder, or the one adapted to the catalogue."""
+    encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
+    raw: Floats = np.array(load_array(run.work / RAW))
+    known = Remembered(run.work / "text_vectors", encoder.encode, prepared.texts, raw)
+    whitening = Whitening.fit(raw, config.model.dim)
+    sold = prepared.shop.item_counts(prepared.shop.end) > 0
+    plain = Words(encoder, whitening, raw, whitening.apply(raw), known, sold)
+    return _pretrained(run, prepared, plain, config, progress) if config.pretrain.enabled else plain
+
+
+def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool) -> Words:
+    """Over the encoder adapted to the catalogue's texts, or as before where towers over it rank worse."""
+    cut = prepared.cut_validation
+    with run.stage("pretrain") as figures:
+        result = adapt_encoder(
+            words.encoder,
+            prepared.texts,
+            contexts_before(prepared.contexts, cut, prepared.grain),
+            prepared.shop.item_counts(cut),
+            config,
+            run.folder / "training" / "pretrain",
+            validation=prepared.validation,
+            raw=words.raw,
+            save_to=run.folder / MASKED_LM,
+            progress=progress,
+        )
+        figures.update(result.report)
+    if result.encoder is words.encoder:
+        return words
+    return words.over(result.encoder, result.whitening, result.text_vectors)

@@ -1,0 +1,107 @@
+"""A run augments a shop where its own validation says so, and leaves it alone otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from whole_run import Made
+
+from recsys.artifacts import load_manifest
+from recsys.cli import main
+from recsys.config import load_config
+from recsys.errors import ConfigError
+from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
+
+
+def judged(rng: np.random.Generator, gain: float, recall: float = 0.0, noise: float = 0.05) -> np.ndarray:
+    change = rng.normal(0, noise, (400, 2)) + np.array([gain, recall])
+    return np.clip(0.4 + change, 0, 1)
+
+
+OWNERS = np.arange(400)
+
+
+def test_a_policy_that_helps_is_taken_and_the_better_of_two() -> None:
+    rng = np.random.default_rng(0)
+    found = {OFF: judged(rng, 0.0), "light": judged(rng, 0.02), "strong": judged(rng, 0.05)}
+    choice = choose_policy(found, OWNERS, 0)
+    assert choice.policy == "strong"
+    assert choice.differences["strong"]["ndcg@10"]["low"] > 0
+    assert "against off" in choice.why
+    assert choose_policy({name: found[name] for name in (OFF, "light")}, OWNERS, 0).policy == "light"
+
+
+def test_what_costs_recall_is_not_taken() -> None:
+    rng = np.random.default_rng(1)
+    found = {OFF: judged(rng, 0.0), "light": judged(rng, 0.05, recall=-0.05)}
+    assert choose_policy(found, OWNERS, 0).policy == OFF
+
+
+def test_policies_that_change_nothing_are_mostly_refused() -> None:
+    refused = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        found = {name: judged(rng, 0.0) for name in (OFF, "light", "standard", "strong")}
+        refused += choose_policy(found, OWNERS, seed).policy == OFF
+    assert refused >= 93
+
+
+def test_nothing_to_judge_by_is_off() -> None:
+    nothing = np.empty((0, 2))
+    choice = choose_policy({OFF: nothing, "light": nothing}, np.empty(0, np.int64), 0)
+    assert choice.policy == OFF
+    assert "0 validation contexts" in choice.why
+    assert choose_policy({OFF: nothing}, np.empty(0, np.int64), 0).why.startswith("there is no candidate")
+
+
+def test_settled_configurations() -> None:
+    config = load_config(None, [])
+    assert is_open(config)
+    assert not is_open(with_policy(config, "light"))
+    assert with_policy(config, "light").augment.policy == "light"
+    assert not with_policy(config, OFF).augment.enabled
+    assert not is_open(load_config(None, ["augment.enabled=false"]))
+
+
+@pytest.mark.parametrize("setting", ["augment.candidates=['lihgt']", "augment.policy=lihgt"])
+def test_a_policy_that_is_not_there_is_said_before_anything_takes_time(setting: str) -> None:
+    with pytest.raises(ConfigError, match="lihgt"):
+        require_policies(load_config(None, [setting]))
+
+
+def run_with(made: Made, out: Path, setting: str) -> Path:
+    options = [part for one in [*made.settings, "finetune.enabled=false", setting] for part in ("--set", one)]
+    assert main(["run", "--data", str(made.data), "--out", str(out), *options]) == 0
+    return (out / "live").resolve()
+
+
+@pytest.fixture(scope="module")
+def auto(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_with(made, tmp_path_factory.mktemp("auto"), "augment.policy=auto")
+
+
+@pytest.mark.slow
+def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
+    stages = load_manifest(auto).stages
+    said = stages["policy"]
+    assert said["policy"] in (OFF, "light", "standard")
+    assert set(said["differences"]) == {"light", "standard"}
+    assert bool(stages["select"]["augmented_rows"]) == (said["policy"] != OFF)
+    assert (auto / "training" / "select").is_dir()
+    assert not (auto / "training" / "policies").exists()
+    assert stages["select"]["seconds"] < said["seconds"]  # it found the fit done
+
+
+@pytest.mark.slow
+def test_the_fit_of_the_chosen_policy_is_that_of_a_run_told_to_use_it(
+    made: Made, auto: Path, tmp_path: Path
+) -> None:
+    said = load_manifest(auto).stages
+    chosen = said["policy"]["policy"]
+    told = run_with(made, tmp_path, "augment.enabled=false" if chosen == OFF else f"augment.policy={chosen}")
+    again = load_manifest(told).stages
+    assert "policy" not in again
+    assert again["select"]["losses"] == said["select"]["losses"]
+    assert again["report"]["all ndcg@10"] == said["report"]["all ndcg@10"]
