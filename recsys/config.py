@@ -279,6 +279,17 @@ class RankConfig(Section):
     """Users whose lists train the ranker, drawn at random when there are more."""
 
 
+class SearchConfig(Section):
+    """Search by text: `recsys search` and `POST /v1/search`."""
+
+    depth: int = Field(200, ge=10, le=10_000)
+    """Candidates from each of the two: nearness of vectors, and letters in common."""
+    letters: float = Field(0.7, ge=0, le=1)
+    """Share of the letters in the relevance; the rest is the cosine to the item's text."""
+    personal: float = Field(0.2, ge=0, le=2)
+    """How much relevance the user's own ranking of the candidates may make up for; 0 never reorders."""
+
+
 class RunConfig(Section):
     """What concerns the whole run."""
 
@@ -309,6 +320,7 @@ class Config(Section):
     retrieve: RetrieveConfig = RetrieveConfig()
     rank: RankConfig = RankConfig()
     rules: RulesConfig = RulesConfig()
+    search: SearchConfig = SearchConfig()
     run: RunConfig = RunConfig()
 
     def to_toml(self) -> str:

@@ -21,6 +21,7 @@ from recsys.contexts import Vocabulary
 from recsys.errors import ArtifactError, ConfigError
 from recsys.index import load_index
 from recsys.item_facts import FACTS
+from recsys.lexical import LexicalIndex
 from recsys.rank_features import RANK_FEATURES
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
@@ -33,14 +34,16 @@ from recsys.retrieve import (
     TrendingSource,
     TwoTowerSource,
 )
-from recsys.scorer import OnnxScorer, OnnxUserTower
+from recsys.scorer import OnnxScorer, OnnxTextEncoder, OnnxUserTower
 from recsys.snapshot import SnapshotSource
 from recsys.terms import NO_RULES, Rules
+from recsys.text_search import TextSearch
 from recsys.types import Augmenter, Floats, Index
 
 logger = logging.getLogger(__name__)
 
 ITEMS, FACTS_FILE, USERS = "items.parquet", "item_facts.npy", "users.parquet"
+TEXT_ENCODER = "text_encoder.onnx"
 DETAILS = ("title", "category", "brand", "price")
 WEIGHTS = ("covisitation", "following", "ease")
 """Item-to-item weights of a run: each a setting of `[retrieve]` and three files."""
@@ -65,9 +68,32 @@ class LoadedRun:
     augmenter: Augmenter
     """Makes views of short histories, where the run augments requests; otherwise says why not."""
 
+    index: Index
+    """The item vectors' index."""
+
     def snapshot(self) -> SnapshotSource:
         """The features of every user as the run's data ended."""
         return SnapshotSource(self.path / USERS)
+
+    @property
+    def has_text_encoder(self) -> bool:
+        """Whether the run can be searched."""
+        return (self.path / TEXT_ENCODER).is_file()
+
+    def text_search(self, threads: int | None = None) -> TextSearch:
+        """Search over the run's items; loads the text encoder.
+
+        Raises:
+            ArtifactError: the run has no text encoder, or one that cannot be read.
+        """
+        encoder = OnnxTextEncoder(
+            self.path / TEXT_ENCODER,
+            self.path / "tokenizer" / "tokenizer.json",
+            self.config.encoder.max_tokens,
+            threads or self.config.run.threads,
+        )
+        lexical = LexicalIndex.load(self.path, len(self.recommender.vocabulary))
+        return TextSearch(self.recommender, self.index, encoder, lexical, self.config.search)
 
 
 def load_run(
@@ -114,7 +140,7 @@ def load_run(
     recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
     moment = int(manifest.stages["export"]["moment"])
     augmenter = augmenter_of(run, manifest, config, shelf, augment)
-    return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter)
+    return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter, index)
 
 
 def load_recommender(path: Path, threads: int | None = None) -> Recommender:

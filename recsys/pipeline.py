@@ -30,6 +30,7 @@ from recsys.distributed import join_group, training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
+from recsys.lexical import LexicalIndex
 from recsys.loading import ONLINE, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
@@ -323,6 +324,7 @@ def _final(
         figures["text_encoder"] = export_text_encoder(
             words.encoder, words.whitening, run.folder, config, sample_texts=prepared.texts
         )
+        LexicalIndex.build(prepared.texts).write(run.folder)
         figures.update(moment=cut, rank_features=list(RANK_FEATURES))
     return _served_files(run.folder)
 

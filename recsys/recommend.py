@@ -149,6 +149,18 @@ class Recommender:
             scores = self._scorer.score(features)
         return Ranked(candidates, features, scores)
 
+    def scores(self, query: Query, excluded: Rows, rows: Rows) -> Floats:
+        """What the ranker says of some items for one query, whoever proposes them.
+
+        Args:
+            query: Who asks.
+            excluded: Rows that may not be answered.
+            rows: Distinct, ascending, none of them excluded.
+        """
+        ranked = self.rank([query], [excluded], [rows])
+        scores: Floats = ranked.scores[np.searchsorted(ranked.candidates.rows, rows)].round(DECIMALS)
+        return scores
+
     def _recommend_chunk(self, queries: Sequence[Query]) -> list[RankedList]:
         rules = [query.rules.over(self._rules) for query in queries]
         excluded = [self.excluded_rows(query) for query in queries]

@@ -10,7 +10,8 @@ from dataclasses import asdict, replace
 
 from recsys.errors import DependencyError
 from recsys.snapshot import DAY_SECONDS, is_stale
-from recsys.terms import NO_RULES, Rules
+from recsys.terms import Rules
+from recsys.text_search import SearchQuery
 from recsys.types import (
     NEGATIVE_EVENTS,
     Augmentation,
@@ -23,11 +24,14 @@ from recsys.types import (
 )
 from serving.deps import Release
 from serving.schemas import (
+    Asking,
     AugmentationNote,
     Event,
     RecommendationRequest,
     RecommendationResponse,
     RecommendedItem,
+    SearchRequest,
+    SearchResponse,
     SimilarResponse,
 )
 from serving.telemetry import Telemetry
@@ -46,12 +50,9 @@ def recommend(
 ) -> RecommendationResponse:
     """Answer one request: one feature read, one call of the recommender."""
     started = time.perf_counter()
-    now = int(time.time())
-    stored, degraded = _read_features(request, release, now)
-    read = time.perf_counter()
-    if request.at is None and now - release.moment > max_run_age_days * DAY_SECONDS:
-        degraded.append(STALE_RUN)
-    query = build_query(request, stored, degraded, _moment(request, stored, release, now, degraded), now)
+    query, read = _query(request, release, max_run_age_days)
+    if request.rules is not None:
+        query = replace(query, rules=request.rules.to_rules())
     built = time.perf_counter()
     query = release.augmenter.augment(query) if request.augment else replace(query, views=SWITCHED_OFF)
     expanded = time.perf_counter()
@@ -77,15 +78,43 @@ def recommend(
     telemetry.stages.labels("features").observe(read - started)
     telemetry.stages.labels("augment").observe(expanded - built)
     telemetry.stages.labels("recommend").observe(ranked - expanded)
-    if fallback is not None:
-        telemetry.fallbacks.labels(fallback).inc()
-    for reason in answer.degraded:
-        telemetry.degraded.labels(reason).inc()
-    for rule in asked_rules(query.rules):
-        telemetry.rules.labels(rule).inc()
-    for note in answer.notes:
-        telemetry.rule_notes.labels(note).inc()
+    _count(telemetry, query, fallback, answer)
     return response
+
+
+def search(
+    request: SearchRequest, release: Release, telemetry: Telemetry, max_run_age_days: float
+) -> SearchResponse:
+    """Find items by text: at most one feature read, one run of the text encoder.
+
+    Raises:
+        DependencyError: the run has no text encoder, or the service does not load it.
+    """
+    if release.search is None:
+        raise DependencyError("search is not offered here: no text encoder is loaded")
+    started = time.perf_counter()
+    query, read = _query(request, release, max_run_age_days)
+    if request.filters is not None:
+        query = replace(query, rules=request.filters.to_rules())
+    built = time.perf_counter()
+    found = release.search.search([SearchQuery(request.query, query)])[0]
+    done = time.perf_counter()
+    telemetry.stages.labels("features").observe(read - started)
+    telemetry.stages.labels("search").observe(done - built)
+    telemetry.searches.labels("personal" if found.personal else "plain").inc()
+    _count(telemetry, query, found.items.fallback, found.items)
+    return SearchResponse(
+        run_id=release.run_id,
+        items=_items(found.items, release),
+        personal=found.personal,
+        fallback=found.items.fallback,
+        degraded=found.items.degraded,
+        timings_ms={
+            "features": _ms(started, read),
+            "search": _ms(built, done),
+            "total": _ms(started, time.perf_counter()),
+        },
+    )
 
 
 def similar(item_id: str, k: int, release: Release) -> SimilarResponse:
@@ -94,8 +123,30 @@ def similar(item_id: str, k: int, release: Release) -> SimilarResponse:
     return SimilarResponse(run_id=release.run_id, item_id=item_id, items=_items(answer, release))
 
 
+def _query(request: Asking, release: Release, max_run_age_days: float) -> tuple[Query, float]:
+    """The query of a request, and when its features had been read."""
+    now = int(time.time())
+    stored, degraded = _read_features(request, release, now)
+    read = time.perf_counter()
+    if request.at is None and now - release.moment > max_run_age_days * DAY_SECONDS:
+        degraded.append(STALE_RUN)
+    moment = _moment(request, stored, release, now, degraded)
+    return build_query(request, stored, degraded, moment, now), read
+
+
+def _count(telemetry: Telemetry, query: Query, fallback: str | None, answer: RankedList) -> None:
+    if fallback is not None:
+        telemetry.fallbacks.labels(fallback).inc()
+    for reason in answer.degraded:
+        telemetry.degraded.labels(reason).inc()
+    for rule in asked_rules(query.rules):
+        telemetry.rules.labels(rule).inc()
+    for note in answer.notes:
+        telemetry.rule_notes.labels(note).inc()
+
+
 def build_query(
-    request: RecommendationRequest,
+    request: Asking,
     stored: UserFeatures | None,
     degraded: Iterable[str],
     moment: int,
@@ -117,7 +168,6 @@ def build_query(
         exclude=frozenset(request.exclude),
         degraded=tuple(degraded),
         available_at=now if request.at is None else None,
-        rules=NO_RULES if request.rules is None else request.rules.to_rules(),
     )
 
 
@@ -145,9 +195,7 @@ def _note(query: Query, telemetry: Telemetry) -> AugmentationNote:
     return AugmentationNote(**facts)
 
 
-def _read_features(
-    request: RecommendationRequest, release: Release, now: int
-) -> tuple[UserFeatures | None, list[str]]:
+def _read_features(request: Asking, release: Release, now: int) -> tuple[UserFeatures | None, list[str]]:
     if request.user_id is None:
         return None, []
     try:
@@ -161,7 +209,7 @@ def _read_features(
 
 
 def _moment(
-    request: RecommendationRequest,
+    request: Asking,
     stored: UserFeatures | None,
     release: Release,
     now: int,

@@ -17,7 +17,7 @@ from recsys import __version__
 from serving.deps import Admission, Service
 from serving.errors import install_errors
 from serving.loading import LoadRelease, Releases, following, load_release
-from serving.routes import health, items, metrics, recommendations
+from serving.routes import health, items, metrics, recommendations, search
 from serving.security import BodyLimit, SecurityHeaders
 from serving.settings import Settings, load_settings
 from serving.telemetry import RequestTelemetry, Telemetry
@@ -56,7 +56,7 @@ def create_app(settings: Settings | None = None, load: LoadRelease = load_releas
     )
     app.state.service = service
     install_errors(app)
-    for resource in (recommendations, items, health, metrics):
+    for resource in (recommendations, search, items, health, metrics):
         app.include_router(resource.router)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestTelemetry, telemetry=telemetry)

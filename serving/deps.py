@@ -11,6 +11,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
 from recsys.contexts import Vocabulary
+from recsys.text_search import Found, SearchQuery
 from recsys.types import Augmenter, Query, RankedList
 from serving.errors import NotReady, Overloaded, Unauthorised
 from serving.guard import FeatureReader
@@ -43,6 +44,14 @@ class Backend(Protocol):
         ...
 
 
+class Search(Protocol):
+    """What the service needs of `recsys.text_search.TextSearch`."""
+
+    def search(self, asked: Sequence[SearchQuery]) -> list[Found]:
+        """One answer per query."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Release:
     """A loaded run and its feature reader: they switch together, and a request sees one from start to end."""
@@ -57,6 +66,8 @@ class Release:
     """Features older than this are stale."""
     augmenter: Augmenter
     """Makes views of short histories, or says why it does not."""
+    search: Search | None = None
+    """Finds items by text; None where the service does not offer it."""
 
 
 class Admission:

@@ -11,8 +11,9 @@ from pathlib import Path
 from recsys.artifacts import resolve_run
 from recsys.errors import DependencyError, RecsysError
 from recsys.rule_settings import load_rules
+from recsys.text_search import SearchQuery
 from recsys.types import Augmenter, FeatureSource, History, Query, UserFeatures
-from serving.deps import Backend, Release
+from serving.deps import Backend, Release, Search
 from serving.guard import GuardedFeatures
 from serving.settings import Settings
 from serving.telemetry import Telemetry
@@ -59,10 +60,11 @@ def load_release(path: Path, settings: Settings) -> Release:
         moment=run.moment,
         ttl_days=run.config.features.ttl_days,
         augmenter=run.augmenter,
+        search=run.text_search(settings.threads) if settings.search and run.has_text_encoder else None,
     )
 
 
-def warm_up(backend: Backend, augmenter: Augmenter, moment: int) -> None:
+def warm_up(backend: Backend, augmenter: Augmenter, moment: int, search: Search | None = None) -> None:
     """A few requests of each sort, so that no user waits for the first page to be read from disk."""
     items = backend.vocabulary.item_ids[:5]
     history = History(items, ("interaction",) * len(items), tuple(range(moment - len(items), moment)))
@@ -73,7 +75,8 @@ def warm_up(backend: Backend, augmenter: Augmenter, moment: int) -> None:
         backend.recommend([known])
         backend.recommend([augmenter.augment(short, limited=False)])
         backend.recommend([Query(k=20, moment=moment)])
-        backend.recommend([Query(k=20, moment=moment)])
+        if search is not None:
+            search.search([SearchQuery("a few words", known), SearchQuery("word", Query(20, moment))])
     if items:
         backend.similar(items[0], 20)
         backend.item(items[0])
@@ -124,7 +127,7 @@ class Releases:
 
     def _load_and_warm(self, target: Path) -> Release:
         release = self._load(target, self._settings)
-        warm_up(release.backend, release.augmenter, release.moment)
+        warm_up(release.backend, release.augmenter, release.moment, release.search)
         return release
 
     def _take_over(self, release: Release) -> None:

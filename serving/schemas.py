@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +15,7 @@ MAX_ID = 256
 MAX_HISTORY = 500
 MAX_EXCLUDE = 1000
 MAX_NAMES = 200
+MAX_QUERY_LENGTH = 1000
 MAX_TIME = 4_102_444_800  # the year 2100: milliseconds do not pass for seconds
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
@@ -42,8 +44,8 @@ class Event(Wire):
     """Unix seconds; without one the event counts as just now, in the order given (oldest first)."""
 
 
-class ListRules(Wire):
-    """What this request asks of its list; what it leaves out is as the service and the run have it."""
+class Filters(Wire):
+    """Which items may be answered; what is left out here is as the service and the run have it."""
 
     categories: Names | None = None
     """Only items of these categories, whatever their case; an empty list allows all."""
@@ -55,6 +57,26 @@ class ListRules(Wire):
     """Only items that cost at most this, likewise."""
     in_stock_only: bool | None = None
     """Leave out what is not in stock or not yet for sale."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        self.to_rules()  # refuses what contradicts itself
+        return self
+
+    def to_rules(self) -> Rules:
+        """For the recommender."""
+        return Rules(
+            categories=None if self.categories is None else frozenset(self.categories),
+            brands=None if self.brands is None else frozenset(self.brands),
+            min_price=self.min_price,
+            max_price=self.max_price,
+            in_stock_only=self.in_stock_only,
+        )
+
+
+class ListRules(Filters):
+    """What this request asks of its list; what it leaves out is as the service and the run have it."""
+
     pins: Pins | None = None
     """Place (1 is best) by item: it stands there whatever it scores, as long as it may be answered."""
     boost_items: ByName | None = None
@@ -72,20 +94,11 @@ class ListRules(Wire):
     within: Places | None = None
     """Places within which the caps hold; 10 when nobody says otherwise."""
 
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        self.to_rules()  # refuses what contradicts itself
-        return self
-
     def to_rules(self) -> Rules:
         """For the recommender."""
         boosts = (self.boost_items, self.boost_categories, self.boost_brands)
-        return Rules(
-            categories=None if self.categories is None else frozenset(self.categories),
-            brands=None if self.brands is None else frozenset(self.brands),
-            min_price=self.min_price,
-            max_price=self.max_price,
-            in_stock_only=self.in_stock_only,
+        return replace(
+            super().to_rules(),
             pins=self.pins,
             boosts=None if boosts == (None, None, None) else Boosts(*(given or {} for given in boosts)),
             diversity=self.diversity,
@@ -95,8 +108,25 @@ class ListRules(Wire):
         )
 
 
-class RecommendationRequest(Wire):
+class Asking(Wire):
     """Who asks: a known user, a history in the request, both (the history is added), or nobody."""
+
+    user_id: Id | None = None
+    """A user of the feature store; an unknown one gets what everybody gets."""
+    history: Annotated[tuple[Event, ...], Field(max_length=MAX_HISTORY)] = ()
+    """What the user did, oldest first; events of unknown items are left out."""
+    k: Places = 20
+    """How many items."""
+    exclude_seen: bool = False
+    """Leave out what the user already had."""
+    exclude: Annotated[tuple[Id, ...], Field(max_length=MAX_EXCLUDE)] = ()
+    """Items that may not be answered."""
+    at: Seconds | None = None
+    """Answer as of this moment (Unix seconds); now when not given."""
+
+
+class RecommendationRequest(Asking):
+    """Ranks the catalogue for whoever asks."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -113,22 +143,29 @@ class RecommendationRequest(Wire):
         }
     )
 
-    user_id: Id | None = None
-    """A user of the feature store; an unknown one gets the popular list, marked as a fallback."""
-    history: Annotated[tuple[Event, ...], Field(max_length=MAX_HISTORY)] = ()
-    """What the user did, oldest first; events of unknown items are left out."""
-    k: Places = 20
-    """How many items."""
-    exclude_seen: bool = False
-    """Leave out what the user already had."""
-    exclude: Annotated[tuple[Id, ...], Field(max_length=MAX_EXCLUDE)] = ()
-    """Items that may not be answered."""
-    at: Seconds | None = None
-    """Answer as of this moment (Unix seconds); now when not given."""
     augment: bool = True
     """Whether a short history may be augmented; what was done stands in the answer's `augmentation`."""
     rules: ListRules | None = None
     """Filters, pins, boosts, diversity and caps of this list."""
+
+
+class SearchRequest(Asking):
+    """Finds items by text; where the user is known the order is personal."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"query": "oak desk lmap", "k": 5},
+                {"query": "lamp", "user_id": "u42", "filters": {"categories": ["lamps"], "max_price": 50}},
+                {"query": "gift", "history": [{"item_id": "i7"}], "exclude_seen": True, "exclude": ["i3"]},
+            ]
+        }
+    )
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY_LENGTH, pattern=r"\S")]
+    """What to find, misspelled or not; the first 200 characters are read."""
+    filters: Filters | None = None
+    """Which items may be found."""
 
 
 class RecommendedItem(Wire):
@@ -203,6 +240,43 @@ class RecommendationResponse(Wire):
     notes: tuple[str, ...]
     """What became of the rules: `filled`, `caps_relaxed`, `pin_not_allowed`; mostly empty."""
     augmentation: AugmentationNote
+    timings_ms: dict[str, float]
+
+
+class SearchResponse(Wire):
+    """What was found, best first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "run_id": "20261123-201502-1f3a9c",
+                    "items": [
+                        {
+                            "item_id": "i9",
+                            "rank": 1,
+                            "score": 0.94,
+                            "title": "Oak desk lamp",
+                            "sources": ["text_vectors", "letters"],
+                        }
+                    ],
+                    "personal": False,
+                    "fallback": None,
+                    "degraded": [],
+                    "timings_ms": {"features": 0.0, "search": 4.2, "total": 4.3},
+                }
+            ]
+        }
+    )
+
+    run_id: str
+    items: tuple[RecommendedItem, ...]
+    personal: bool
+    """Whether the user's own ranking took part in the order."""
+    fallback: str | None
+    """Why nothing was found: `nothing_allowed`; null otherwise."""
+    degraded: tuple[str, ...]
+    """What went wrong on the way: `features_unavailable`, `stale_features`, `stale_run`."""
     timings_ms: dict[str, float]
 
 

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """How often the run's link is looked at."""
     augment: Literal["run", "on", "off"] = "run"
     """Views of short histories: as the run has measured and decided, always, or never."""
+    search: bool = True
+    """Offer `POST /v1/search`: the text encoder is loaded, some 150 MB."""
     rules: Path | None = None
     """A TOML file with settings of `[rules]` that come before the run's own; read again when it changes."""
     verify: bool = True

@@ -50,6 +50,12 @@ class Telemetry:
             ["reason"],
             registry=registry,
         )
+        self.searches = Counter(
+            "recsys_searches_total",
+            "Searches answered, by order: `personal` or `plain`.",
+            ["order"],
+            registry=registry,
+        )
         self.rules = Counter(
             "recsys_rules_total",
             "Requests that ask for rules of their own, by kind.",

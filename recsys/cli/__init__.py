@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "features": ("features", "command", "Apply, materialise or show the feature store."),
     "recommend": ("recommend", "command", "Write ranked lists for a file of users."),
     "run": ("run", "command", "Every stage, from two files to a promoted run."),
+    "search": ("search", "command", "Find items of a run by text, misspelled or not."),
     "serve": ("serve", "command", "Answer recommendation requests over HTTP."),
 }
 

@@ -29,13 +29,11 @@ _TEXT_COLUMNS = ("title", "brand", "category", "description", "tags")
     "--split",
     "folder",
     type=click.Path(path_type=Path),
-    required=True,
     help="Folder with train/interactions.parquet, train/items.parquet, truth.parquet, users.parquet.",
 )
 @click.option(
     "--recs",
     type=click.Path(path_type=Path),
-    required=True,
     help="Lists to score, Parquet: user_id, item_id, rank (1 is best).",
 )
 @click.option(
@@ -60,21 +58,52 @@ _TEXT_COLUMNS = ("title", "brand", "category", "description", "tags")
 @click.option(
     "--markdown", "markdown_file", type=click.Path(path_type=Path), help="Also write the tables here."
 )
+@click.option(
+    "--search",
+    "search_wanted",
+    is_flag=True,
+    help="Measure a run's search instead, on queries made from titles.",
+)
+@click.option("--run", "run_path", type=click.Path(path_type=Path), help="With --search: the run.")
+@click.option(
+    "--queries",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="With --search: items whose titles become queries.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--json", "json_wanted", is_flag=True, help="Print JSON instead of tables.")
 def command(
-    folder: Path,
-    recs: Path,
+    folder: Path | None,
+    recs: Path | None,
     vs: Path | None,
     task: Task,
     baselines: bool,
     vectors: Path | None,
     html: Path | None,
     markdown_file: Path | None,
+    search_wanted: bool,
+    run_path: Path | None,
+    queries: int,
     seed: int,
     json_wanted: bool,
 ) -> None:
-    """Score ranked lists over the whole catalogue, by segment, with 95% intervals over users."""
+    """Score ranked lists over the whole catalogue, by segment, with 95% intervals over users.
+
+    With --search, score a run's search instead: does it find an item by its title, by half of it, misspelled?
+    """
+    if search_wanted:
+        if run_path is None:
+            raise click.UsageError("--search needs --run")
+        from recsys.cli.known_item import evaluate_search  # FAISS and ONNX Runtime, where asked for
+
+        evaluate_search(
+            run_path, queries, seed, baselines=baselines, json_wanted=json_wanted, markdown_file=markdown_file
+        )
+        return
+    if folder is None or recs is None:
+        raise click.UsageError("--split and --recs are needed, or --search with --run")
     sheet, train = load_split(folder)
     table = None if vectors is None else _load_vectors(vectors, len(sheet.items))
     segments = standard_segments(sheet, _fields(folder))

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from recsys.augment.online import NoAugmenter
 from recsys.contexts import Vocabulary
 from recsys.errors import DependencyError, UnknownItemError
+from recsys.text_search import Found, SearchQuery
 from recsys.types import History, Owned, Query, RankedList, Recommendation, UserFeatures
 from serving.deps import Release
 
@@ -51,6 +52,24 @@ class FakeBackend:
         return tuple(Recommendation(i, 1.0 / n, n, ("popular",)) for n, i in enumerate(ids, start=1))
 
 
+class FakeSearch:
+    """Finds the items whose id is in the query, in catalogue order; remembers what it was asked."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self.backend = backend
+        self.asked: list[SearchQuery] = []
+
+    def search(self, asked):
+        self.asked.extend(asked)
+        return [self._one(one) for one in asked]
+
+    def _one(self, one: SearchQuery) -> Found:
+        words = one.text.split()
+        ids = [i for i in self.backend.vocabulary.item_ids if i in words and i not in one.query.exclude]
+        items = RankedList(self.backend._places(ids[: one.query.k]), None, one.query.degraded)
+        return Found(items, one.query.features is not None)
+
+
 class FakeReader:
     """A feature reader with one user; `down` makes it fail."""
 
@@ -75,14 +94,16 @@ class FakeReader:
 
 
 def make_release(path: Path = Path("runs/one"), **changes) -> Release:
+    backend = changes.pop("backend", None) or FakeBackend()
     release = Release(
         path,
         path.name,
-        FakeBackend(),
+        backend,
         FakeReader(),
         moment=NOW - 3600,
         ttl_days=30.0,
         augmenter=NoAugmenter("no_policy"),
+        search=FakeSearch(backend),
     )
     return replace(release, **changes)
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from onnx import TensorProto, helper, numpy_helper
 from scipy import sparse
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from recsys.artifacts import Manifest, record_files, write_array, write_atomically, write_manifest
 from recsys.augment.online_side import write_online
@@ -16,7 +17,9 @@ from recsys.config import Config, IndexConfig
 from recsys.contexts import Contexts
 from recsys.index import build_index, write_index
 from recsys.item_facts import FACTS
+from recsys.lexical import LexicalIndex
 from recsys.loading import FACTS_FILE, ITEMS, USERS, WEIGHTS, write_weights
+from recsys.scorer import OnnxTextEncoder
 from recsys.snapshot import USER_FIELDS
 
 DAY = 86_400
@@ -32,14 +35,17 @@ def write_run(
 ) -> Path:
     """User `u<n>` bought the items n and n + 1 a day before `moment`; titles are `Item <row>`.
 
+    Its text encoder gives each word a direction of its own and a text the mean of them.
+
     With `online`, the stage of that name of the manifest, the run stores what requests are augmented with.
     """
     run.mkdir(parents=True)
     draws = np.random.default_rng(7)
     vectors = draws.normal(size=(num_items, dim)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    for name in ("item_vectors", "text_vectors", "history_vectors"):
+    for name in ("item_vectors", "history_vectors"):
         write_array(run / f"{name}.npy", vectors)
+    _write_text_side(run, num_items, dim)
     facts = np.zeros(num_items, FACTS)
     facts["count"] = np.arange(num_items, 0, -1)
     facts["count_30d"], facts["in_stock"] = facts["count"], True
@@ -67,7 +73,7 @@ def write_run(
         config_digest=config.digest(),
         stages=stages,
     )
-    record_files(run, manifest, [path.name for path in run.iterdir()])
+    record_files(run, manifest, [path.name for path in run.iterdir() if path.is_file()])
     write_manifest(run, manifest)
     return run
 
@@ -120,6 +126,42 @@ def _write_users(path: Path, moment: int, num_users: int, num_items: int) -> Non
         }
         rows.append(row)
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def _write_text_side(run: Path, num_items: int, dim: int) -> None:
+    titles = [f"Item {row}" for row in range(num_items)]
+    words = {"[PAD]": 0, "[UNK]": 1, "item": 2, **{str(row): row + 3 for row in range(num_items)}}
+    table = np.random.default_rng(11).normal(size=(len(words), dim)).astype(np.float32)
+    table[:2] = 0
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["states"]),
+        helper.make_node("Cast", ["attention_mask"], ["m"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["m", "last"], ["m3"]),
+        helper.make_node("Mul", ["states", "m3"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["total"], keepdims=0),
+        helper.make_node("LpNormalization", ["total"], ["vector"], axis=1, p=2),
+    ]
+    constants = {"table": table, "last": np.array([2], np.int64), "middle": np.array([1], np.int64)}
+    graph = helper.make_graph(
+        nodes,
+        "words",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "t"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("vector", TensorProto.FLOAT, ["b", dim])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, run / "text_encoder.onnx")
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (run / "tokenizer").mkdir()
+    tokenizer.save(str(run / "tokenizer" / "tokenizer.json"))
+    encoder = OnnxTextEncoder(run / "text_encoder.onnx", run / "tokenizer" / "tokenizer.json", 64, 1)
+    write_array(run / "text_vectors.npy", encoder.encode(titles))
+    LexicalIndex.build(titles).write(run)
 
 
 def _write_mean_tower(path: Path, dim: int) -> None:

@@ -14,8 +14,10 @@ from mini_run import write_run
 
 from recsys.artifacts import promote
 from recsys.batch import recommend_users
+from recsys.cli import main
 from recsys.loading import load_run
 from recsys.rule_settings import RulesConfig
+from recsys.text_search import SearchQuery
 from recsys.types import Query
 from serving.app import create_app
 from serving.settings import Settings
@@ -184,6 +186,8 @@ def test_a_request_is_answered_where_torch_cannot_be_imported(runs):
         while client.get("/readyz").status_code != 200 and time.monotonic() < until:
             time.sleep(0.02)
         response = client.post("/v1/recommendations", json={"user_id": "u1", "k": 3})
+        found = client.post("/v1/search", json={"query": "item 7", "user_id": "u1"})
+    assert found.json()["items"][0]["item_id"] == "i7", found.text
     assert response.status_code == 200, response.text
     assert not {"torch", "transformers"} & set(sys.modules)
     print(response.text)
@@ -201,3 +205,49 @@ def test_a_request_is_answered_where_torch_cannot_be_imported(runs):
     answer = json.loads(done.stdout)
     assert len(answer["items"]) == 3
     assert answer["fallback"] is None
+
+
+def test_search_over_http_gives_what_the_run_gives(client, runs):
+    loaded = load_run(runs / "live", 1)
+    search = loaded.text_search(1)
+    moment = int(time.time())
+    (features,) = loaded.snapshot().fetch(["u2"])
+    for text, user in (("item 17", None), ("itme 17", None), ("item", "u2"), ("x" * 900, None)):
+        mine = features if user else None
+        expected = search.search([SearchQuery(text, Query(6, moment, user, mine))])[0]
+        body = {"query": text, "k": 6, "at": moment} | ({"user_id": user} if user else {})
+        answer = client.post("/v1/search", json=body).json()
+        assert [i["item_id"] for i in answer["items"]] == [i.item_id for i in expected.items.items]
+        assert [i["score"] for i in answer["items"]] == pytest.approx([i.score for i in expected.items.items])
+        assert answer["personal"] is expected.personal is (user is not None)
+        if "17" in text:
+            assert answer["items"][0]["item_id"] == "i17"
+
+
+def test_a_run_without_an_encoder_recommends_all_the_same(tmp_path):
+    run = write_run(tmp_path / "run", int(time.time()))
+    (run / "text_encoder.onnx").unlink()
+    with TestClient(create_app(Settings(run=run, feature_source="snapshot", verify=False))) as client:
+        wait_ready(client)
+        assert len(post(client, k=3)["items"]) == 3
+        assert client.post("/v1/search", json={"query": "item"}).status_code == 503
+
+
+def test_the_command_line_searches(runs, capsys):
+    run = str(runs / "live")
+    assert main(["search", "--run", run, "item 17", "--k", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [place["rank"] for place in found["items"]] == [1, 2, 3]
+    assert found["items"][0]["item_id"] == "i17"
+    assert main(["search", "--run", run, "item", "--user", "u1", "--rule", 'block=["i1"]']) == 0
+    assert "Item" in capsys.readouterr().out
+    assert main(["search", "--run", run, "  "]) == 2
+    assert main(["search", "--run", run, "item", "--user", "who?"]) == 2
+    capsys.readouterr()
+    assert main(["evaluate", "--search"]) == 2
+    assert main(["evaluate", "--recs", "x.parquet"]) == 2
+    capsys.readouterr()
+    arguments = ["evaluate", "--search", "--run", run, "--queries", "20", "--no-baselines", "--json"]
+    assert main(arguments) == 0
+    figures = json.loads(capsys.readouterr().out)["search"][0]["figures"]
+    assert figures["title"]["recall@1"]["mean"] == 1.0
