@@ -10,6 +10,8 @@ from typing import Any
 import pandas as pd
 from rounds import Line, References, Report, compared, timed
 
+from recsys.augment.columns.texts import Originals
+from recsys.augment.columns.texts_grow import grow_texts
 from recsys.augment.constraints import EDGES, Protection
 from recsys.augment.example import TextExample
 from recsys.augment.expand import expand_texts
@@ -75,16 +77,14 @@ def job_of(catalogue: Catalogue) -> dict[str, Any]:
 
 def _variants(catalogue: Catalogue, policy: Policy) -> float:
     """Cut, protect, edit, accept, and note the provenance: the number of variants."""
-    protection, synonyms = catalogue.protection, catalogue.synonyms
-    examples = (
-        protection.prepare(TextExample(f"item:{i}", text, values, None, synonyms))
-        for i, (text, values) in enumerate(zip(catalogue.texts, catalogue.fields, strict=True))
-    )
+    ids = [f"item:{i}" for i in range(len(catalogue.texts))]
+    rows = Originals(ids, catalogue.texts, catalogue.fields, catalogue.protection, catalogue.synonyms)
     policy_id = policy.policy_id
-    grown = grow(examples, policy.text, 1, "text", policy_id)
+    grown = grow_texts(rows, policy.text, 1, "text", policy_id)
     table = provenance_table(
         kind="text", row_ids=grown.row_ids, parent_ids=grown.parent_ids, policy_id=policy_id,
         plans=grown.plans, seed=1, scores={"modification": grown.modification}, created=0,
+        chains=grown.chains,
     )  # fmt: skip
     return float(len(table))
 

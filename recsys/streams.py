@@ -46,6 +46,10 @@ class Streams:
     def __len__(self) -> int:
         return len(self._states)
 
+    def singly(self) -> list[Stream]:
+        """Each row's stream by itself, from where it stands; these here do not move when those draw."""
+        return [Stream(state) for state in self._states.tolist()]
+
     def take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Streams:
         """The streams of some rows, from where they stand; these here do not move when those draw."""
         return Streams(self._states[rows])

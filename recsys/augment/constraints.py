@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -45,7 +45,8 @@ _CHINESE_SPAN = re.compile(
 _WORDLESS = re.compile(r"[\W_]+")
 _LETTER = re.compile("[A-Za-z]")
 _CODES = range(256)
-_STATE_OF = bytes(PROTECTED if code & (KIND | PHRASE) else EDITABLE for code in _CODES)
+STATE_OF = bytes(PROTECTED if code & (KIND | PHRASE) else EDITABLE for code in _CODES)
+"""The state that a code gives its word by itself."""
 _WIDE = re.compile(b"[%s]" % re.escape(bytes(c for c in _CODES if c & KIND > ALONE or c & FIRST)))
 """Codes whose span may be of several words."""
 _NOT_OTHER = bytes(code for code in _CODES if not code & OTHER)
@@ -71,7 +72,7 @@ class Protection:
         self._by_two: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         for words in sorted(self._cut):
             self._by_two.setdefault(words[:2], []).append(words)
-        self._book = WordBook(self._cut) if self._cut else plain_book()
+        self.book = WordBook(self._cut) if self._cut else plain_book()
         self._own: dict[str, tuple[str, ...]] = {}
 
     @functools.cached_property
@@ -86,7 +87,7 @@ class Protection:
         """Cut a text and mark its protected words; a text in another language has no editable word."""
         if text.isascii() and _LETTER.search(text):
             words = tuple(text.split())
-            codes = bytes(map(self._book.__getitem__, words))
+            codes = bytes(map(self.book.__getitem__, words))
             others = len(codes.translate(None, _NOT_OTHER))
             if others >= 2 and others > len(codes.translate(None, _NOT_ENGLISH)):
                 return Tokens(words, bytes([PROTECTED]) * len(words), " ", "other")
@@ -94,7 +95,7 @@ class Protection:
         language = language_of(text)
         words, joiner = cut(text, language)
         if language == "en":
-            codes = bytes(map(self._book.__getitem__, words))
+            codes = bytes(map(self.book.__getitem__, words))
             return Tokens(words, self._english_states(words, codes, fields), joiner, language)
         if language != "zh":
             return Tokens(words, bytes([PROTECTED]) * len(words), joiner, language)
@@ -125,15 +126,15 @@ class Protection:
         brand = fields.get("brand", "")
         if language == "zh":
             return list(self._chinese_spans(words, brand.strip().lower()))
-        codes = bytes(map(self._book.__getitem__, words))
+        codes = bytes(map(self.book.__getitem__, words))
         alone = [(i, i + 1) for i, code in enumerate(codes) if code & KIND == ALONE or code & PHRASE]
-        return alone + self._wide_spans(words, codes) + self._own_spans(words, brand)
+        return alone + self._wide_spans(words, codes) + self.own_spans(words, brand)
 
     def _english_states(self, words: tuple[str, ...], codes: bytes, fields: Mapping[str, str]) -> bytes:
-        states = codes.translate(_STATE_OF)
+        states = codes.translate(STATE_OF)
         spans = self._wide_spans(words, codes) if _WIDE.search(codes) else []
         if brand := fields.get("brand", ""):
-            spans += self._own_spans(words, brand)
+            spans += self.own_spans(words, brand)
         if not spans:
             return states
         marked = bytearray(states)
@@ -143,7 +144,8 @@ class Protection:
 
     def _wide_spans(self, words: tuple[str, ...], codes: bytes) -> Spans:
         """Spans that may be of several words: those that a word's kind makes, and phrases."""
-        spans, last, cores = [], len(words), CORES
+        spans: Spans = []
+        last = len(words)
         for match in _WIDE.finditer(codes):
             i = match.start()
             code = codes[i]
@@ -155,19 +157,31 @@ class Protection:
             elif kind == FREE:
                 spans.append((max(i - 1, 0), i + 1))
             if code & FIRST and i + 1 < last:
-                for phrase in self._by_two.get((cores[words[i]], cores[words[i + 1]]), ()):
-                    if len(phrase) == 2 or _cores(words[i : i + len(phrase)]) == phrase:
-                        spans.append((i, i + len(phrase)))
+                spans += self.phrases_at(words, i)
         return spans
 
-    def _own_spans(self, words: tuple[str, ...], brand: str) -> Spans:
-        """Where an item's own brand stands, unless it is one of the catalogue's, found already."""
+    def phrases_at(self, words: Sequence[str], i: int) -> Spans:
+        """The phrases of two words and more that begin at a word which is not the last."""
+        found = self._by_two.get((CORES[words[i]], CORES[words[i + 1]]), ())
+        return [
+            (i, i + len(phrase))
+            for phrase in found
+            if len(phrase) == 2 or _cores(words[i : i + len(phrase)]) == phrase
+        ]
+
+    def own_cores(self, brand: str) -> tuple[str, ...]:
+        """An item's own brand as cores; none where it is one of the catalogue's, found already."""
         own = self._own.get(brand)
         if own is None:
             if len(self._own) >= _MOST_BRANDS:
                 self._own.clear()
             own = _cores(brand.lower().split())
             own = self._own[brand] = () if own in self._cut else own
+        return own
+
+    def own_spans(self, words: Sequence[str], brand: str) -> Spans:
+        """Where an item's own brand stands."""
+        own = self.own_cores(brand)
         if not own:
             return []
         cores, size = _cores(words), len(own)

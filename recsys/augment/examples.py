@@ -15,7 +15,7 @@ from recsys.augment.fields import item_fields
 from recsys.augment.gates.distance import WordPairs
 from recsys.augment.gates.drift import Sample
 from recsys.augment.gates.gate import Evidence
-from recsys.augment.grow import Grown
+from recsys.augment.grow import Grown, texts_of
 from recsys.augment.lending import NO_SIDE, HistorySide
 from recsys.augment.policy import Policy
 from recsys.augment.tokens import cut, language_of
@@ -115,10 +115,10 @@ def text_samples(
 ) -> tuple[Sample, Sample]:
     """What drift watches of texts and of their variants; vectors too, where asked for and an encoder is."""
     before = item_sample(items, texts)
-    after = before.take(np.array(grown.parents, np.int64))
-    children = [child.text for child in grown.children]
+    after = before.take(np.asarray(grown.parents, np.int64))
+    children = texts_of(grown.children)
     after.numbers["length"] = np.array([len(text) for text in children], np.float64)
-    if vectors and children and (encoded := evidence.encoded([*texts, *children])) is not None:
+    if vectors and len(children) and (encoded := evidence.encoded([*texts, *children])) is not None:
         size = len(texts)
         before.vectors, after.vectors = np.stack(encoded[:size]), np.stack(encoded[size:])
     return before, after

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from recsys.augment.asking import Oracle
 from recsys.augment.choose import Batch, chosen
-from recsys.augment.columns.lazy import Numbers, Strings
+from recsys.augment.columns.lazy import Numbers, Strings, taken
 from recsys.augment.example import Event, HistoryExample, Item
 from recsys.augment.examples import history_samples, put_pairs, text_samples
 from recsys.augment.gates.drift import Drift, Sample
 from recsys.augment.gates.gate import Encode
-from recsys.augment.grow import Grown, confidences
+from recsys.augment.grow import Grown, confidences, texts_of
 from recsys.augment.policy import Policy
 from recsys.augment.provenance import SCHEMA, provenance_table
 from recsys.augment.shards import HistoryShards, TextShards, child_contexts, flat_histories
@@ -174,12 +174,12 @@ def expand_texts(
     if branch.drift is not None:
         samples = text_samples(items, texts, grown, shards.evidence, branch.drift.min_p > 0)
         if branch.drift.asks_variety:
-            put_pairs(*samples, texts, (child.text for child in grown.children))
+            put_pairs(*samples, texts, texts_of(grown.children))
     kept = _chosen(grown, int(max_expansion * len(texts)), branch.drift, samples, seed)
     strengths = np.asarray(grown.modification, np.float32)[kept]
     return ExpandedTexts(
-        [*texts, *(grown.children[i].text for i in kept.tolist())],
-        np.concatenate([originals, np.array(grown.parents, np.int64)[kept]]),
+        [*texts, *taken(texts_of(grown.children), kept.tolist())],
+        np.concatenate([originals, np.asarray(grown.parents, np.int64)[kept]]),
         _provenance(grown, "text", policy_id, seed, created).take(pa.array(kept)),
         np.concatenate([np.zeros(len(texts), np.float32), strengths]),
         dict(sorted(grown.counts.items())),

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from recsys.augment.example import NOTHING
 from recsys.augment.tokens import language_of
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ BANDS = {
     "zh": ("低价", "中低价", "中高价", "高价"),
 }
 """Names of the price quartiles."""
+NOTHING_SAID: Mapping[int, Mapping[str, str]] = MappingProxyType({})
 _LEVELS = re.compile(r"\s*[|>;]+\s*")
 
 
@@ -41,22 +45,80 @@ class ItemFields:
 
     def rows(self, start: int, stop: int) -> list[dict[str, str]]:
         """The attributes of items `start` to `stop`."""
-        rows: list[dict[str, str]] = []
-        for i in range(start, stop):
-            row = {
-                name: _level(value[i])
-                for name, value in self._columns.items()
-                if name != "title" and value[i].strip()
-            }
-            if self._bands[i] >= 0:
-                said = " ".join([value[i] for value in self._columns.values()])
-                row["price_band"] = BANDS["zh" if language_of(said) == "zh" else "en"][self._bands[i]]
-            rows.append(row)
-        return rows
+        return [self.row(i) for i in range(start, stop)]
+
+    def row(self, i: int) -> dict[str, str]:
+        """The attributes of one item."""
+        row = {
+            name: _level(value[i])
+            for name, value in self._columns.items()
+            if name != "title" and value[i].strip()
+        }
+        if self._bands[i] >= 0:
+            said = " ".join([value[i] for value in self._columns.values()])
+            row["price_band"] = BANDS["zh" if language_of(said) == "zh" else "en"][self._bands[i]]
+        return row
+
+    def column(self, name: str, start: int, stop: int) -> list[str] | None:
+        """One attribute of items `start` to `stop`, empty where an item lacks it; None: only rows have it."""
+        if name not in self._columns or name == "title":
+            return None
+        return [_level(value) for value in self._columns[name][start:stop]]
 
     def values(self, name: str) -> set[str]:
         """All that items say of one attribute."""
         return {_level(value) for value in set(self._columns.get(name, ()))} - {""}
+
+
+class FieldRows(Sequence[Mapping[str, str]]):
+    """The attributes of a range of items, row by row when they are read, or one of them as a column.
+
+    Args:
+        fields: Of the catalogue.
+        start: First item.
+        stop: Item after the last.
+        said: What else is said of items, by their rows.
+    """
+
+    def __init__(
+        self, fields: ItemFields, start: int, stop: int, said: Mapping[int, Mapping[str, str]] = NOTHING_SAID
+    ) -> None:
+        self._fields, self._start, self._stop, self._said = fields, start, stop, said
+        self._rows: dict[int, Mapping[str, str]] = {}
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    @overload
+    def __getitem__(self, index: int) -> Mapping[str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> FieldRows: ...
+    def __getitem__(self, index: int | slice) -> Mapping[str, str] | FieldRows:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            if step != 1:
+                raise ValueError("a range of items has no steps")
+            return FieldRows(self._fields, self._start + start, self._start + stop, self._said)
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        item = self._start + index % len(self)
+        row = self._rows.get(item)
+        if row is None:
+            more = self._said.get(item)
+            row = self._fields.row(item)
+            row = self._rows[item] = row if more is None else {**row, **more}
+        return row
+
+    def column(self, name: str) -> list[str]:
+        """One attribute of each item, empty where an item lacks it."""
+        rows = range(self._start, self._stop)
+        found = self._fields.column(name, self._start, self._stop)
+        if found is None:
+            return [row.get(name, "") for row in self]
+        if not self._said:
+            return found
+        more = (self._said.get(row, NOTHING).get(name, value) for row, value in zip(rows, found, strict=True))
+        return list(more)
 
 
 def item_fields(items: pd.DataFrame) -> list[dict[str, str]]:

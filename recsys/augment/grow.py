@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
-from recsys.augment.columns.lazy import joined, taken
+from recsys.augment.columns.lazy import Saying, joined, taken
+from recsys.augment.example import TextExample
 from recsys.augment.op import E, Plan
 from recsys.augment.provenance import op_chain
 from recsys.randomness import Stream, row_streams
@@ -148,6 +149,11 @@ def concatenated(parts: Sequence[Grown[E]]) -> Grown[E]:
         grown.counts.update(part.counts)
         grown.refusals.update(part.refusals)
     return grown
+
+
+def texts_of(children: Sequence[TextExample]) -> Sequence[str]:
+    """What edited texts say; where they are columns, no example is made for it."""
+    return children.texts if isinstance(children, Saying) else [child.text for child in children]
 
 
 def confidences(grown: Grown[Any]) -> Floats:

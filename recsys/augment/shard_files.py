@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recsys.artifacts import replacing
+from recsys.augment.columns.lazy import strings_of
 from recsys.augment.example import TextExample
-from recsys.augment.grow import Grown
+from recsys.augment.grow import Grown, texts_of
 from recsys.augment.policy import Branch
 from recsys.augment.provenance import SCHEMA, parse_plan, provenance_table
 from recsys.augment.shards import TextShards, flat_histories
@@ -121,7 +122,7 @@ def write_grown(path: Path, grown: Grown[Any], kind: str, origin: Origin, second
     )
     table = table.append_column("parent", pa.array(grown.parents, pa.int64()))
     if kind == "text":
-        table = table.append_column("text", pa.array([one.text for one in grown.children], pa.string()))
+        table = table.append_column("text", strings_of(texts_of(grown.children)))
     else:
         lengths, arrays = flat_histories(grown.children)
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))

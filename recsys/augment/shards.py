@@ -6,7 +6,6 @@ processes that are forked afterwards have it without asking.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,14 @@ from numpy.typing import NDArray
 from recsys.augment.asking import Oracle
 from recsys.augment.columns.histories import HistoryRows, SideColumns
 from recsys.augment.columns.histories_grow import by_columns, context_rows, grow_rows
+from recsys.augment.columns.lazy import Made
+from recsys.augment.columns.texts import Originals
+from recsys.augment.columns.texts_grow import grow_texts, languages_of
 from recsys.augment.constraints import Protection
 from recsys.augment.corpus import TextSide, text_side
 from recsys.augment.example import NO_NEIGHBOURS, Event, HistoryExample, Item, TextExample
 from recsys.augment.examples import context_examples
-from recsys.augment.fields import ItemFields
+from recsys.augment.fields import FieldRows, ItemFields
 from recsys.augment.gates.gate import Encode, Evidence, Gate
 from recsys.augment.gates.panel import sift
 from recsys.augment.grow import Grown, grow
@@ -182,13 +184,16 @@ class TextShards:
             stop: Row after the last.
             early: Stop before the first gate that needs vectors; `judged` goes on.
         """
-        examples = list(self._examples(start, stop))
-        answers = gathered(examples, self.branch, self._seed, "text", self.oracle)
-        rows = with_answers(examples, answers)
-        part = grow(rows, self.branch, self._seed, "text", self._policy.policy_id, start)
-        part.counts.update(answers.counts)
-        languages = Counter(example.tokens.language if example.tokens else "none" for example in examples)
-        part.counts.update({f"language:{name}": count for name, count in languages.items()})
+        rows = self._rows(start, stop)
+        policy_id = self._policy.policy_id
+        if not asks(self.branch):
+            part = grow_texts(rows, self.branch, self._seed, "text", policy_id, start)
+        else:
+            examples = rows.examples()
+            answers = gathered(examples, self.branch, self._seed, "text", self.oracle)
+            part = grow(with_answers(examples, answers), self.branch, self._seed, "text", policy_id, start)
+            part.counts.update(answers.counts)
+            part.counts.update(languages_of(examples))
         early_gates, late_gates = self._gates()
         sift(part, early_gates if early else (*early_gates, *late_gates), self._fresh())
         return part
@@ -218,12 +223,22 @@ class TextShards:
         return replace(self.evidence, vectors={})
 
     def _examples(self, start: int, stop: int) -> Iterator[TextExample]:
-        said, synonyms = self._side.fields, self._side.synonyms
-        rows = zip(range(start, stop), self._fields.rows(start, stop), self._cut(start, stop), strict=True)
-        for row, fields, tokens in rows:
-            if row in said:
-                fields = {**fields, **said[row]}
-            yield TextExample(self._row_ids[row], self.texts[row], fields, tokens, synonyms)
+        yield from self._rows(start, stop).examples()
+
+    def _rows(self, start: int, stop: int) -> Originals:
+        """Texts with what goes with them; words and attributes are looked at when somebody asks for them."""
+        tokens = None
+        if self._cut != self.cut:
+            known = self._cut
+            tokens = Made(np.arange(start, stop), lambda rows: list(known(int(rows[0]), int(rows[-1]) + 1)))
+        return Originals(
+            self._row_ids[start:stop],
+            self.texts[start:stop],
+            FieldRows(self._fields, start, stop, self._side.fields),
+            self._protection,
+            self._side.synonyms,
+            tokens=tokens,
+        )
 
 
 def child_contexts(

@@ -143,6 +143,24 @@ class Made(Column[T]):
         return self._make(self._rows)
 
 
+class Saying(Made[T]):
+    """Values that say a text each; the texts are there without the values.
+
+    Args:
+        rows: As of `Made`.
+        make: As of `Made`.
+        texts: One per row.
+    """
+
+    def __init__(self, rows: Rows, make: Callable[[Rows], list[T]], texts: Strings) -> None:
+        super().__init__(rows, make)
+        self.texts = texts
+
+    def take(self, rows: Rows) -> Saying[T]:
+        """These rows, in this order."""
+        return Saying(self._rows[rows], self._make, self.texts.take(rows))
+
+
 def taken(column: Sequence[T], rows: Sequence[int]) -> Sequence[T]:
     """Some rows of a column, which may be a plain list."""
     if isinstance(column, Column):
@@ -166,10 +184,13 @@ def joined(parts: Sequence[Any]) -> Any:
     plans = [part for part in parts if isinstance(part, Plans)]
     if len(plans) == len(parts):
         return Plans(plans[0].op, joined([part.texts for part in plans]))
-    return _chained(parts)
+    make, rows = _chained(parts)
+    if all(isinstance(part, Saying) for part in parts):
+        return Saying(rows, make, joined([part.texts for part in parts]))
+    return Made(rows, make)
 
 
-def _chained(parts: Sequence[Any]) -> Made[Any]:
+def _chained(parts: Sequence[Any]) -> tuple[Callable[[Rows], list[Any]], Rows]:
     ends = np.cumsum([len(part) for part in parts])
 
     def make(rows: Rows) -> list[T]:
@@ -182,4 +203,4 @@ def _chained(parts: Sequence[Any]) -> Made[Any]:
                 found[place] = value
         return found
 
-    return Made(np.arange(int(ends[-1])), make)
+    return make, np.arange(int(ends[-1]))

@@ -1,0 +1,30 @@
+"""Which text ops have a column form; a new one joins by a line here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from recsys.augment.backfill import AttributeBackfill, TermExpansion
+from recsys.augment.columns.running import Form
+from recsys.augment.columns.texts import TextRows
+from recsys.augment.columns.texts_drawing import by_columns, one_by_one
+from recsys.augment.columns.texts_moving import has_clauses, word_dropout, word_swap
+from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
+from recsys.augment.op import Op
+from recsys.augment.text import ClauseShuffle, WordDropout, WordSwap
+from recsys.augment.words import MinedSynonym, Synonym, WordInsertion, WordnetSynonym
+
+FORMS: dict[type[Op[Any]], Form[TextRows]] = {
+    AttributeBackfill: one_by_one(),
+    ChineseNoise: one_by_one(),
+    ClauseShuffle: one_by_one(has_clauses),
+    KeyboardNoise: one_by_one(),
+    MinedSynonym: one_by_one(),
+    Synonym: one_by_one(),
+    TermExpansion: one_by_one(),
+    Typo: one_by_one(),
+    WordDropout: by_columns(word_dropout),
+    WordInsertion: one_by_one(),
+    WordSwap: by_columns(word_swap),
+    WordnetSynonym: one_by_one(),
+}
