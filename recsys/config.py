@@ -17,6 +17,7 @@ import tomli_w
 from pydantic import BaseModel, Field, ValidationError
 
 from recsys.errors import ConfigError
+from recsys.report_settings import EvaluateConfig
 from recsys.rule_settings import RulesConfig
 from recsys.section import Section
 
@@ -321,6 +322,7 @@ class Config(Section):
     rank: RankConfig = RankConfig()
     rules: RulesConfig = RulesConfig()
     search: SearchConfig = SearchConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
 
     def to_toml(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ import numpy as np
 from recsys.artifacts import Manifest, write_atomically
 from recsys.batch import as_served
 from recsys.config import Config
+from recsys.data.as_known import features_as_known
 from recsys.data.catalogue import item_texts
+from recsys.data.log import grain_seconds
 from recsys.data.split import held_out_targets
-from recsys.evaluate.answers import AnswerSheet, answer_sheet, training_histories
-from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, compare
+from recsys.evaluate.answers import AnswerSheet, Histories, answer_sheet, training_histories
+from recsys.evaluate.baselines import Baseline
+from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, Task, compare
 from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.report import ReportContent, write_report
 from recsys.evaluate.segments import ItemFields, Segment, standard_segments
 from recsys.evaluate.standard import standard_baselines
+from recsys.evaluate.successive import Caps, Cases, successive_cases
 from recsys.evaluate.text_baselines import whiten
 from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
@@ -40,16 +44,22 @@ class Measured:
     cut: int
     """Unix seconds: everything that was measured knew only what came before."""
     evaluations: list[Evaluation]
-    """By task, the run first, then the baselines."""
+    """By protocol and task, the run first, then the baselines."""
     comparisons: list[Comparison]
-    """By task, the run against the best baseline."""
+    """By protocol and task, the run against the best baseline."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """Baselines that are missing, and why."""
+    cases: Mapping[str, int] = field(default_factory=dict)
+    """Successive cases that were measured, and those that were not, by reason."""
 
     def headline(self) -> dict[str, float]:
-        """The run's main figure by task."""
-        ours = [one for one in self.evaluations if one.name == SYSTEM]
+        """The run's main figure by task, one list per user."""
+        ours = [one for one in self.evaluations if (one.name, one.protocol) == (SYSTEM, "sheet")]
         return {f"{one.task} {HEADLINE}": round(one[HEADLINE].mean, 5) for one in ours}
+
+    def notes(self) -> list[str]:
+        """What is missing, in sentences."""
+        return [*say_left_out(self.left_out), *say_cases(self.cases)]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metrics.json and the manifest."""
@@ -60,6 +70,7 @@ class Measured:
             "evaluations": [one.to_dict() for one in self.evaluations],
             "comparisons": [one.to_dict() for one in self.comparisons],
             "left_out": dict(self.left_out),
+            "successive_cases": dict(self.cases),
         }
 
 
@@ -81,19 +92,78 @@ def measure_report(
     truth = held_out_targets(shop.dataset.interactions, cut, shop.end)
     sheet = answer_sheet(history, truth, shop.vocabulary.item_ids, sorted(answers))
     train = training_histories(history, shop.vocabulary.item_ids)
-    measure = Measure(shop_segments(shop, sheet), whiten(raw), seed=seed)
     chosen = standard_baselines(train, raw)
-    baselines = measure_baselines(sheet, train, chosen.baselines, measure, k=K)
-    evaluations: list[Evaluation] = []
-    comparisons: list[Comparison] = []
-    for task in TASKS:
+    table = Table(train, chosen.baselines, whiten(raw), seed)
+
+    def whole(task: Task) -> Rows:
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
-        lists = ranked_rows(recommender, as_served(queries, augmenter), K)
-        ours = measure(lists, sheet, task, SYSTEM)
-        best = max(baselines[task], key=lambda one: one[HEADLINE].mean)
-        evaluations += [ours, *baselines[task]]
-        comparisons.append(compare(ours, best, seed=seed))
-    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out)
+        return ranked_rows(recommender, as_served(queries, augmenter), K)
+
+    evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), whole)
+    cases = dict[str, int]()
+    if shop.config.evaluate.successive:
+        later = later_cases(shop, cut)
+        cases = later.counts
+
+        def step_by_step(task: Task) -> Rows:
+            queries = case_queries(shop, later, exclude_seen=task == "novel")
+            return ranked_rows(recommender, as_served(queries, augmenter), K)
+
+        more = table.measure(later.sheet, shop_segments(shop, later.sheet), step_by_step)
+        evaluations, comparisons = evaluations + more[0], comparisons + more[1]
+    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out, cases)
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What stands beside a run, under every protocol."""
+
+    train: Histories
+    """Everybody's positive events before the cut."""
+    baselines: Sequence[Baseline]
+    space: Floats | None
+    """(num_items, dim) of unit norm, in which diversity is measured."""
+    seed: int
+
+    def measure(
+        self,
+        sheet: AnswerSheet,
+        segments: Sequence[Segment],
+        lists: Callable[[Task], Rows],
+        tasks: Sequence[Task] = TASKS,
+    ) -> tuple[list[Evaluation], list[Comparison]]:
+        """The run's lists beside the baselines', by task, and its difference to the best of them."""
+        measure = Measure(segments, self.space, seed=self.seed)
+        others = measure_baselines(sheet, self.train, self.baselines, measure, tasks=tasks, k=K)
+        evaluations: list[Evaluation] = []
+        comparisons: list[Comparison] = []
+        for task in tasks:
+            ours = measure(lists(task), sheet, task, SYSTEM)
+            evaluations += [ours, *others[task]]
+            if others[task] and len(ours.users):
+                best = max(others[task], key=lambda one: one[HEADLINE].mean)
+                comparisons.append(compare(ours, best, seed=self.seed))
+        return evaluations, comparisons
+
+
+def later_cases(shop: Shop, cut: int) -> Cases:
+    """The successive cases of a shop after a cut, at the grain of its features, within `[evaluate]`."""
+    log, config = shop.dataset.interactions, shop.config
+    caps = Caps(config.evaluate.cases_per_user, config.evaluate.cases, config.run.seed)
+    grain = grain_seconds(log, config.features.grain)
+    return successive_cases(log, shop.vocabulary.item_ids, cut, shop.end, grain, caps)
+
+
+def case_queries(shop: Shop, cases: Cases, *, exclude_seen: bool = False) -> list[Query]:
+    """A query per case, with the user's features as known just before its moment."""
+    users = cases.sheet.users.tolist()
+    data = shop.dataset
+    known = features_as_known(data.interactions, data.items, users, cases.moments, shop.config.features)
+    asked = zip(users, known, cases.moments.tolist(), strict=True)
+    return [
+        Query(K, moment, user, features, exclude_seen=exclude_seen, available_at=shop.end)
+        for user, features, moment in asked
+    ]
 
 
 def shop_segments(shop: Shop, sheet: AnswerSheet) -> list[Segment]:
@@ -115,9 +185,20 @@ def write_measured(folder: Path, measured: Measured, manifest: Manifest, config:
         settings=config.model_dump(mode="json"),
         stages=stages,
         data_report=manifest.stages.get("data", {}),
-        notes=say_left_out(measured.left_out),
+        notes=measured.notes(),
     )
     write_report(folder / "report.html", content)
+
+
+def say_cases(counts: Mapping[str, int]) -> list[str]:
+    """How many successive cases there are, and how many were left out."""
+    if not counts:
+        return []
+    return [
+        f"Successive targets: {counts['measured']:,} cases measured; left out are "
+        f"{counts['beyond_per_user']:,} beyond the most of one user and {counts['beyond_in_all']:,} beyond "
+        f"the most in all, by a draw, and {counts['without_history']:,} without an earlier event."
+    ]
 
 
 def ranked_rows(recommender: Recommender, queries: Sequence[Query], k: int) -> Rows:

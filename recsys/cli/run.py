@@ -26,15 +26,16 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     """
     effective = load_config(config, settings)
     from recsys.cli.evaluate import show_results
-    from recsys.evaluate.evaluate import TASKS
+    from recsys.evaluate.evaluate import by_task
     from recsys.pipeline import run_pipeline  # torch takes seconds to import
 
     run, measured = run_pipeline(data, out, effective, fresh=fresh)
     if measured is None:
         return
-    for task in TASKS:
-        ours = [one for one in measured.evaluations if one.task == task]
-        show_results(ours, [one for one in measured.comparisons if one.task == task])
+    for kind, ours in by_task(measured.evaluations).items():
+        show_results(ours, [one for one in measured.comparisons if (one.protocol, one.task) == kind])
+    for note in measured.notes():
+        click.echo(note)
     click.echo(f"run:    {run}")
     click.echo(f"report: {run / 'report.html'}")
     click.echo(f"next:   recsys recommend --run {out} --users users.parquet --k 20 --out recs.parquet")

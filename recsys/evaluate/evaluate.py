@@ -185,6 +185,14 @@ def compare(a: Evaluation, b: Evaluation, *, replicates: int = 2000, seed: int =
     return Comparison(a.name, b.name, a.task, whole, tuple(rest), a.protocol)
 
 
+def by_task(evaluations: Sequence[Evaluation]) -> dict[tuple[Protocol, Task], list[Evaluation]]:
+    """Evaluations in order, grouped by protocol and task."""
+    groups: dict[tuple[Protocol, Task], list[Evaluation]] = {}
+    for one in evaluations:
+        groups.setdefault((one.protocol, one.task), []).append(one)
+    return groups
+
+
 def as_json(evaluations: Sequence[Evaluation], comparisons: Sequence[Comparison] = ()) -> dict[str, Any]:
     """The figures as plain JSON types; absent values are null."""
     return {

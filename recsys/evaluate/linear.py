@@ -115,6 +115,8 @@ class Als:
     def __init__(self, factors: int = 64, alpha: float = 10.0, regularisation: float = 0.05) -> None:
         self.factors, self.alpha, self.regularisation = factors, alpha, regularisation
         self.passes = 20
+        self._train: Histories | None = None
+        self._num_items = 0
 
     def fit(self, train: Histories, num_items: int) -> Self:
         """Learn the factors of items."""
@@ -123,7 +125,9 @@ class Als:
             from threadpoolctl import threadpool_limits
         except ImportError as error:
             raise DependencyError(f"als needs the extra 'baselines' ({error})") from error
-        self._num_items = num_items
+        if self._train is train and self._num_items == num_items:
+            return self
+        self._train, self._num_items = train, num_items
         model: Any = AlternatingLeastSquares(
             self.factors, self.regularisation, self.alpha, iterations=self.passes, random_state=0
         )

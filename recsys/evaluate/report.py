@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.artifacts import write_atomically
-from recsys.evaluate.answers import Protocol
-from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json
+from recsys.evaluate.evaluate import Comparison, Evaluation, as_json, by_task
 from recsys.evaluate.plots import curve_plot, learning_curves, metric_bars, metric_by_segment
 from recsys.evaluate.tables import (
     BY_SEGMENT,
@@ -81,14 +80,6 @@ def markdown(content: ReportContent) -> str:
         grids.append(comparison_grid(content.comparisons))
     tables = "\n".join(map(to_markdown, grids))
     return "\n\n".join([tables.rstrip(), *content.notes]) + "\n"
-
-
-def by_task(evaluations: Sequence[Evaluation]) -> dict[tuple[Protocol, Task], list[Evaluation]]:
-    """Evaluations in order, grouped by protocol and task."""
-    groups: dict[tuple[Protocol, Task], list[Evaluation]] = {}
-    for one in evaluations:
-        groups.setdefault((one.protocol, one.task), []).append(one)
-    return groups
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

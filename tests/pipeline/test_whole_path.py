@@ -52,6 +52,9 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     metrics = json.loads((made.run.path / "metrics.json").read_text())
     names = {one["name"] for one in metrics["evaluations"]}
     assert {"recsys", "popular", "item_knn", "text_untuned"} <= names
+    assert {one["protocol"] for one in metrics["evaluations"]} == {"sheet", "successive"}
+    assert metrics["successive_cases"]["measured"] > 0
+    assert set(metrics["headline"]) == {"all ndcg@10", "novel ndcg@10"}
     assert "<html" in (made.run.path / "report.html").read_text().lower()
 
 
