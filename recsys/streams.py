@@ -119,6 +119,13 @@ class Streams:
             last = np.where(weight > 0, index, last)
         return np.where(found < 0, last, found)  # rounding at the very end
 
+    def weighted_of(self, rows: Counts, weights: NDArray[np.float64]) -> Counts:
+        """`weighted` for some rows, each named once, by weights of their own; the others do not move."""
+        drawn = Streams(self._states[rows])
+        found = drawn.weighted(weights)
+        self._states[rows] = drawn._states
+        return found
+
     def sample(self, n: Counts, k: Counts) -> tuple[Counts, Counts]:
         """Distinct integers of [0, n), k of them per row, ascending (Floyd's method).
 

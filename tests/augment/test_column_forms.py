@@ -5,6 +5,8 @@ One line per op that has a column form, and a test that no form is missing here.
 
 from __future__ import annotations
 
+import itertools
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -24,11 +26,19 @@ from recsys.contexts import Contexts
 
 NUM_ITEMS = 30
 OPS: dict[str, list[dict[str, Any]]] = {
+    "backward_extension": [{}, {"max_length": 14, "min_confidence": 0.01, "taper": (2, 12)}],
+    "counterfactual": [{}, {"rate_range": (0.3, 1.0), "top": 2, "min_length": 1}],
     "crop": [{}, {"keep_range": (0.1, 0.9), "part": "any", "taper": (3, 9), "min_length": 1, "min_keep": 1}],
+    "insert": [
+        {},
+        {"by": "text", "rate_range": (0.3, 1.0)},
+        {"by": "both", "top": 2, "rate_range": (0.6, 1.0)},
+    ],
     "item_dropout": [{}, {"rate_range": (0.2, 1.0), "keep_newest": 0, "min_keep": 1, "min_length": 1}],
     "mask": [{}, {"rate_range": (0.3, 1.0), "keep_newest": 0, "min_keep": 1, "taper": (2, 12)}],
     "reorder": [{}, {"rate_range": (0.5, 1.0), "window_seconds": 2, "min_length": 1}],
     "sub_history": [{}, {"decay": 1.0, "keep_range": (0.1, 0.9)}, {"decay": 0.3, "min_keep": 1}],
+    "substitute": [{}, {"by": "text", "top": 1}, {"by": "both", "rate_range": (0.3, 1.0), "keep_newest": 0}],
 }
 """Settings of each op that has a column form."""
 
@@ -58,21 +68,19 @@ CASES = [
 ]
 
 
-@st.composite
-def tables(draw: st.DrawFn) -> Contexts:
-    """Contexts with repeats and ties, empty histories, and several targets that may have been met before."""
-    items = st.integers(0, NUM_ITEMS - 1)
-    rows = draw(
-        st.lists(st.tuples(st.lists(items, max_size=14), st.lists(items, min_size=1, max_size=3)), max_size=8)
-    )
+Rows = list[tuple[list[int], list[int]]]
+"""Histories and their targets."""
+
+
+def table(rows: Rows, gaps: list[int], codes: list[int]) -> Contexts:
+    """Contexts of these rows; gaps between events, and event types."""
     sizes, wanted = [len(history) for history, _ in rows], [len(targets) for _, targets in rows]
-    gaps = [draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)) for size in sizes]
-    times = [np.cumsum(part) + 100 for part in gaps]
-    codes = draw(st.lists(st.integers(0, 2), min_size=sum(sizes), max_size=sum(sizes)))
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    times = [np.cumsum(gaps[low:high]) + 100 for low, high in itertools.pairwise(offsets.tolist())]
     return Contexts(
         user_ids=np.array([f'ü"{i % 3}' for i in range(len(rows))], np.str_),
         moments=np.array([1000 + i for i in range(len(rows))], np.int64),
-        history_offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        history_offsets=offsets,
         history_rows=np.array([item for history, _ in rows for item in history], np.int64),
         history_events=np.array(codes, np.int64),
         history_timestamps=np.array([time for part in times for time in part], np.int64),
@@ -84,8 +92,40 @@ def tables(draw: st.DrawFn) -> Contexts:
     )
 
 
+@st.composite
+def tables(draw: st.DrawFn) -> Contexts:
+    """Contexts with repeats and ties, empty histories, and several targets that may have been met before."""
+    items = st.integers(0, NUM_ITEMS - 1)
+    row = st.tuples(st.lists(items, max_size=14), st.lists(items, min_size=1, max_size=3))
+    rows = draw(st.lists(row, max_size=8))
+    events = sum(len(history) for history, _ in rows)
+    gaps = draw(st.lists(st.integers(0, 3), min_size=events, max_size=events))
+    return table(rows, gaps, draw(st.lists(st.integers(0, 2), min_size=events, max_size=events)))
+
+
+def world(count: int = 120) -> Contexts:
+    """Rows of all lengths to 16 that hardly repeat an item."""
+    draw = Random(5)
+    rows = [
+        (draw.sample(range(NUM_ITEMS), i % 17), draw.sample(range(NUM_ITEMS), 1 + i % 2))
+        for i in range(count)
+    ]
+    events = sum(len(history) for history, _ in rows)
+    return table(rows, draw.choices(range(4), k=events), draw.choices(range(3), k=events))
+
+
 def side_of(contexts: Contexts) -> HistorySide:
-    return HistorySide()
+    """Lists of different lengths, that meet each other and leave some items without any."""
+    near = {
+        i: tuple((i + step) % NUM_ITEMS for step in range(1, 2 + i % 8)) for i in range(NUM_ITEMS) if i % 5
+    }
+    alike = {i: tuple((i + step) % NUM_ITEMS for step in range(3, 6)) for i in range(0, NUM_ITEMS, 2)}
+    earlier = {
+        i: tuple(((i + step) % NUM_ITEMS, 0.7 / (step + i % 3)) for step in range(1, 5))
+        for i in range(NUM_ITEMS)
+        if i % 4
+    }
+    return HistorySide(near, earlier, {}, alike)
 
 
 def both(
@@ -145,6 +185,16 @@ def policy_of(case: dict[str, Any], copies: int = 2) -> Policy:
 def test_columns_are_the_rows_one_by_one(case: dict[str, Any], contexts: Contexts) -> None:
     policy = policy_of(case)
     assert_same(*both(contexts, policy, side_of(contexts), 0, len(contexts)), policy)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["op"]))
+def test_each_case_edits_rows_and_leaves_others(case: dict[str, Any]) -> None:
+    contexts = world()
+    alone, columns = both(contexts, policy_of(case), side_of(contexts), 0, len(contexts))
+    assert len(columns.children) == alone.counts["accepted"] > 8
+    assert alone.counts["left_alone"] > 0
+    assert_same(alone, columns, policy_of(case))
+    assert_same(*both(contexts, policy_of(case), HistorySide(), 0, len(contexts)), policy_of(case))
 
 
 @settings(max_examples=40, deadline=None)

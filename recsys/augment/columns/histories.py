@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys.augment.columns.lazy import Made, Strings
 from recsys.augment.columns.runs import Ints, offsets_of, places
-from recsys.augment.columns.spans import Lent, Spans
+from recsys.augment.columns.spans import ItemLists, Lent, Spans
 from recsys.augment.example import NOTHING_LENT, HistoryExample
 from recsys.augment.lending import HistorySide
 
@@ -23,7 +23,14 @@ class SideColumns:
     """
 
     def __init__(self, side: HistorySide, num_items: int) -> None:
-        self.side, self.num_items = side, num_items
+        self.side = side
+        self.nearest = ItemLists(side.neighbours, num_items)
+        self.alike = ItemLists(side.text_neighbours, num_items)
+        self.earlier = ItemLists(side.earlier, num_items)
+        # Whoever brings neighbours of his own may name an item that nobody had.
+        self.num_items = max(
+            num_items, 1 + max(self.nearest.highest, self.alike.highest, self.earlier.highest)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +162,30 @@ class HistoryRows(Made[HistoryExample]):
             )
             for row, row_id in zip(rows.tolist(), self.row_ids, strict=True)
         ]
+
+
+def woven(
+    histories: Histories, rows: Ints, offsets: Ints, before: Ints, come: tuple[Ints, Ints, Ints]
+) -> Histories:
+    """Histories of some rows with other events put into them.
+
+    Args:
+        histories: The batch.
+        rows: (k,) some of its rows.
+        offsets: (k + 1,) which of the events that come are whose.
+        before: The position in its row of the event that each is put before; ascending in a row. Those before
+            one event keep their order.
+        come: Items, event types and times of the events that come.
+    """
+    found, own = places(histories.offsets, rows)
+    ends = own + offsets
+    at = np.repeat(own[:-1], np.diff(offsets)) + before + np.arange(len(before))
+    stays = np.ones(ends[-1], bool)
+    stays[at] = False
+    columns = []
+    for values, new in zip((histories.items, histories.events, histories.times), come, strict=True):
+        column = np.empty(ends[-1], np.int64)
+        column[at], column[stays] = new, values[found]
+        columns.append(column)
+    items, events, times = columns
+    return Histories(ends, items, events, times, histories.origins[rows], histories.known)

@@ -12,14 +12,15 @@ from recsys.augment.columns.edits import Chains
 from recsys.augment.columns.histories import Histories, HistoryRows, Known, SideColumns
 from recsys.augment.columns.histories_cut import crop, item_dropout, mask, reorder, sub_history
 from recsys.augment.columns.histories_judge import REASONS, judge
+from recsys.augment.columns.histories_put import backward_extension, counterfactual, insert, substitute
 from recsys.augment.columns.lazy import Numbers, Plans, Strings
 from recsys.augment.columns.running import Forms, has_form, run
 from recsys.augment.columns.runs import Ints
 from recsys.augment.columns.spans import Spans
 from recsys.augment.example import HistoryExample
-from recsys.augment.extend import SubHistory
+from recsys.augment.extend import BackwardExtension, Counterfactual, SubHistory
 from recsys.augment.grow import Grown
-from recsys.augment.history import Crop, ItemDropout, Reorder
+from recsys.augment.history import Crop, Insert, ItemDropout, Reorder, Substitute
 from recsys.augment.mask import Mask
 from recsys.augment.policy import Branch
 from recsys.contexts import Contexts
@@ -27,11 +28,15 @@ from recsys.randomness import row_states
 from recsys.streams import Streams
 
 HISTORY_FORMS: Forms[Histories] = {
+    BackwardExtension: backward_extension,
+    Counterfactual: counterfactual,
     Crop: crop,
+    Insert: insert,
     ItemDropout: item_dropout,
     Mask: mask,
     Reorder: reorder,
     SubHistory: sub_history,
+    Substitute: substitute,
 }
 """Column forms of history ops: a new one is one line here and one in the test of column forms."""
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.augment.columns.histories import Histories
 from recsys.augment.columns.runs import Ints
-from recsys.augment.columns.spans import among
+from recsys.augment.columns.spans import Pairs
 from recsys.augment.constraints import Acceptance
 from recsys.contexts import MASKED
 
@@ -38,14 +38,15 @@ def judge(acceptance: Acceptance, before: Histories, after: Histories) -> Judged
     rows, num_items = len(before), before.known.side.num_items
     sizes, lengths = before.sizes, after.sizes
     owners, own = before.owners, after.owners
-    there = among(owners, before.items, own, after.items, num_items)
+    old, new = Pairs(owners, before.items, num_items), Pairs(own, after.items, num_items)
+    there = new.has(owners, before.items)
     kept = np.bincount(owners[there], minlength=rows)
     gone = np.maximum(sizes - kept, sizes - lengths) / np.maximum(sizes, 1)
     known = np.bincount(own[after.items != MASKED], minlength=rows)
     faults = (
         (lengths < np.minimum(acceptance.min_length, sizes)) | ((sizes > 0) & (lengths == 0)),
         gone > acceptance.max_modification,
-        _target_inserted(before, after, owners, own, num_items),
+        _target_inserted(before, old, new),
         (sizes == lengths) & ~_differs(before, after, sizes == lengths),
         (lengths > 0) & (known == 0),
     )
@@ -55,16 +56,13 @@ def judge(acceptance: Acceptance, before: Histories, after: Histories) -> Judged
     return Judged(reasons, gone)
 
 
-def _target_inserted(
-    before: Histories, after: Histories, owners: Ints, own: Ints, num_items: int
-) -> NDArray[np.bool_]:
+def _target_inserted(before: Histories, old: Pairs, new: Pairs) -> NDArray[np.bool_]:
     targets = before.known.targets.take(before.origins)
     rows = np.repeat(np.arange(len(before)), targets.sizes)
-    new = among(rows, targets.values, own, after.items, num_items)
-    rows, values = rows[new], targets.values[new]
-    new = ~among(rows, values, owners, before.items, num_items)
+    come = new.has(rows, targets.values)
+    rows, values = rows[come], targets.values[come]
     inserted = np.zeros(len(before), bool)
-    inserted[rows[new]] = True
+    inserted[rows[~old.has(rows, values)]] = True
     return inserted
 
 
