@@ -9,6 +9,7 @@ what the arm changed.
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, write_atomically
+from recsys.augment.fuse import EvenSteps
 from recsys.augment.policy import Policy, load_policy
 from recsys.augment.vectors import unit_rows
 from recsys.augmented import AugmentedRows, augment_rows, augment_texts
@@ -35,6 +37,7 @@ from recsys.evaluate.evaluate import Evaluation, Task, evaluate_lists
 from recsys.evaluate.segments import Segment, coldness_segments, history_segments
 from recsys.evaluate.topk import top_dense
 from recsys.fit import Shop
+from recsys.model.batching import trainable
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
@@ -89,6 +92,10 @@ class Outcome:
     """Under the task `novel`, by segment; intervals are left to comparisons."""
     curve: tuple[float, ...]
     """ndcg@10 on the judged users after each epoch, where it was asked for."""
+    losses: tuple[float, ...] = ()
+    """Mean training loss of each epoch."""
+    steps: int = 0
+    """Optimiser steps."""
     stopped: bool = False
     """Ended before its last epoch because `on_epoch` said so."""
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -100,6 +107,17 @@ class Outcome:
         """(n',) per metric, for the users with an answer (`evaluation.users`)."""
         whole = self.evaluation.whole
         return {name: whole.by_case[:, i] for i, name in enumerate(whole.names)}
+
+
+class Fitted(NamedTuple):
+    """The towers of an arm."""
+
+    towers: TowersFit
+    steps: int
+    stopped: bool
+    counts: dict[str, dict[str, int]]
+    """What augmentation did: `history` and `text`."""
+    seconds: dict[str, float]
 
 
 class Trials:
@@ -141,6 +159,8 @@ class Trials:
         epochs: int | None = None,
         share: float = 1.0,
         on_epoch: Callable[[int, float], bool] | None = None,
+        config: Config | None = None,
+        task: Task = "novel",
     ) -> Outcome:
         """Train an arm and rank the catalogue for the users of a slice.
 
@@ -151,14 +171,45 @@ class Trials:
             epochs: Epochs; `train.max_epochs` when None.
             share: Share of the users whose rows are trained on; everybody is judged.
             on_epoch: Told the epoch (from 1) and ndcg@10 on the judged users; True stops.
+            config: Other settings than those prepared with, for what training itself reads of them.
+            task: Under `novel` lists leave out what the user had.
         """
+        fitted = self.fit(arm, seed, when, epochs=epochs, share=share, on_epoch=on_epoch, config=config)
         started = time.perf_counter()
-        cut = self.prepared.cut_validation if when == "validation" else self.prepared.cut_report
-        config = self._config(arm, seed)
-        folder = self.work / "arms" / f"{arm.name}-{seed}-{when}"
+        lists = self._lists(fitted.towers, when, task)
+        outcome = Outcome(
+            arm=arm.name, seed=seed, when=when, epochs=len(fitted.towers.losses),
+            users=np.asarray(self.sheet(when).users, object), lists=lists,
+            evaluation=self.evaluate(lists, when, arm.name, task),
+            curve=fitted.towers.validation, losses=fitted.towers.losses,
+            steps=fitted.steps, stopped=fitted.stopped, counts=fitted.counts,
+            seconds={**fitted.seconds, "rank": round(time.perf_counter() - started, 2)},
+        )  # fmt: skip
+        logger.info("%s, seed %d: %s", arm.name, seed, outcome.evaluation["ndcg@10"].mean)
+        return outcome
+
+    def fit(
+        self,
+        arm: Arm,
+        seed: int,
+        when: When,
+        *,
+        epochs: int | None = None,
+        share: float = 1.0,
+        on_epoch: Callable[[int, float], bool] | None = None,
+        config: Config | None = None,
+    ) -> Fitted:
+        """Train an arm's towers; arguments as for `run`."""
+        started = time.perf_counter()
+        cut = self.cut(when)
+        config = self._config(arm, seed, config or self.config)
+        folder = self.work / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{when}"
         fit, counts = self._fit_rows(cut, share)
         rows = self._rows(arm, fit, cut, config, folder)
         variants, text_counts = self._variants(arm, fit, cut, config, folder)
+        fusion = None
+        if rows.fusion is not None:
+            fusion = EvenSteps(rows.fusion, trainable(rows.contexts), len(trainable(fit)), seed)
         augmented = time.perf_counter()
         watch = _Watch(on_epoch)
         towers = fit_towers(
@@ -170,36 +221,41 @@ class Trials:
             validation=self._judged(when) if on_epoch else None,
             epochs=epochs or config.train.max_epochs,
             lift=config.model.lift,
-            fusion=rows.fusion,
+            fusion=fusion,
             representation=rows.representation,
             text_variants=variants,
             stage="arm",
             progress=False,
+            on_step=watch.step,
             on_epoch=watch if on_epoch else None,
         )
-        trained = time.perf_counter()
-        lists = self._lists(towers, when)
         shutil.rmtree(folder, ignore_errors=True)
-        outcome = Outcome(
-            arm=arm.name, seed=seed, when=when, epochs=len(towers.losses),
-            users=np.asarray(self.sheet(when).users, object), lists=lists,
-            evaluation=self.evaluate(lists, when, arm.name),
-            curve=towers.validation, stopped=watch.stopped,
-            counts={"history": rows.counts, "text": text_counts},
-            seconds={
-                "augment": round(augmented - started, 2), "train": round(trained - augmented, 2),
-                "rank": round(time.perf_counter() - trained, 2),
+        return Fitted(
+            towers, watch.steps, watch.stopped, {"history": rows.counts, "text": text_counts},
+            {
+                "augment": round(augmented - started, 2),
+                "train": round(time.perf_counter() - augmented, 2),
             },
         )  # fmt: skip
-        logger.info("%s, seed %d: %s", arm.name, seed, outcome.evaluation["ndcg@10"].mean)
-        return outcome
 
-    def evaluate(self, lists: Rows, when: When, name: str, task: Task = "novel") -> Evaluation:
+    def cut(self, when: When) -> int:
+        """Unix seconds: what an arm that is judged on a slice may know came before."""
+        return self.prepared.cut_validation if when == "validation" else self.prepared.cut_report
+
+    def evaluate(
+        self,
+        lists: Rows,
+        when: When,
+        name: str,
+        task: Task = "novel",
+        segments: Sequence[Segment] | None = None,
+    ) -> Evaluation:
         """Ranked lists of a slice's users, scored by segment, without intervals."""
         sheet = self.sheet(when)
-        segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
-        thin = np.array([len(text.split()) < THIN_WORDS for text in self.prepared.texts])
-        segments.append(Segment("text", f"under {THIN_WORDS} words", items=thin))
+        if segments is None:
+            segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
+            thin = np.array([len(text.split()) < THIN_WORDS for text in self.prepared.texts])
+            segments.append(Segment("text", f"under {THIN_WORDS} words", items=thin))
         return evaluate_lists(lists, sheet, task, name=name, segments=segments, replicates=2)
 
     def sheet(self, when: When) -> AnswerSheet:
@@ -233,17 +289,18 @@ class Trials:
         users = self._judged(when).user_ids.tolist()
         return answer_sheet(self.shop.events(start), truth, self.shop.vocabulary.item_ids, users)
 
-    def _config(self, arm: Arm, seed: int) -> Config:
+    def _config(self, arm: Arm, seed: int, config: Config) -> Config:
         path = self.work / "policies" / f"{arm.policy.policy_id}.toml"
         if not path.is_file():
             write_atomically(path, arm.policy.to_toml())
         # The empty pipeline runs through the same code, so `off` is a policy here, not a switch.
         augment = arm.fusion.model_copy(update={"policy": str(path), "enabled": True})
-        run = self.config.run.model_copy(update={"seed": seed})
-        return self.config.model_copy(update={"augment": augment, "run": run})
+        run = config.run.model_copy(update={"seed": seed})
+        return config.model_copy(update={"augment": augment, "run": run})
 
     def _judged(self, when: When) -> Contexts:
         contexts = self.prepared.validation if when == "validation" else self._report
+        contexts.require_original()
         return contexts.take(np.diff(contexts.history_offsets) > 0)
 
     def _fit_rows(self, cut: int, share: float) -> tuple[Contexts, NDArray[np.int64]]:
@@ -293,15 +350,15 @@ class Trials:
             self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
         return np.stack([self._vectors[text] for text in texts])
 
-    def _lists(self, towers: TowersFit, when: When) -> Rows:
+    def _lists(self, towers: TowersFit, when: When, task: Task) -> Rows:
         judged, sheet = self._judged(when), self.sheet(when)
         users, items = towers.user_vectors(judged), towers.item_vectors()
-        seen = sheet.histories.distinct(len(items))
+        seen = sheet.histories.distinct(len(items)) if task == "novel" else None
         step = max(1, _CELLS // max(len(items), 1))
         parts = []
         for start in range(0, len(users), step):
             chunk = np.arange(start, min(start + step, len(users)))
-            parts.append(top_dense(users[chunk] @ items.T, K, seen.take(chunk)))
+            parts.append(top_dense(users[chunk] @ items.T, K, None if seen is None else seen.take(chunk)))
         return np.concatenate(parts)
 
 
@@ -309,7 +366,10 @@ class _Watch:
     """Passes each epoch's figure on and remembers whether it was told to stop."""
 
     def __init__(self, on_epoch: Callable[[int, float], bool] | None) -> None:
-        self._on_epoch, self.stopped = on_epoch, False
+        self._on_epoch, self.stopped, self.steps = on_epoch, False, 0
+
+    def step(self, done: int) -> None:
+        self.steps = done
 
     def __call__(self, epoch: int, figure: float) -> bool:
         self.stopped = self._on_epoch is not None and self._on_epoch(epoch, figure)

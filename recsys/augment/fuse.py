@@ -147,6 +147,40 @@ class Fusion:
         return Selection(rows, np.ones(len(rows), np.float32))
 
 
+class EvenSteps:
+    """A fusion whose epochs have as many rows to train on as the originals alone have, row for row.
+
+    An op may give a history to a user who had none, or hide the only event of another: then one arm would
+    take more optimiser steps than the other. Rows too many are left out at random, rows too few are made up
+    for by originals.
+
+    Args:
+        fusion: What chooses the rows.
+        usable: Positions of the rows that can be trained on.
+        size: How many of the originals can.
+        seed: Draws are keyed by (seed, "fuse", "even", epoch).
+    """
+
+    def __init__(self, fusion: Fusion, usable: NDArray[np.int64], size: int, seed: int) -> None:
+        self._fusion, self._usable, self._size, self._seed = fusion, usable, size, seed
+
+    def select(self, epoch: int, num_epochs: int) -> Selection:
+        """Rows and weights of one epoch, 0-based."""
+        rows, weights = whole = self._fusion.select(epoch, num_epochs)
+        kept = np.isin(rows, self._usable)
+        if kept.sum() == self._size:
+            return whole
+        rows, weights = rows[kept], weights[kept]
+        rng = generator(self._seed, "fuse", "even", epoch)
+        if len(rows) > self._size:
+            chosen = np.sort(rng.permutation(len(rows))[: self._size])
+            return Selection(rows[chosen], weights[chosen])
+        originals = np.intersect1d(self._fusion.originals, self._usable)
+        missing = rng.permutation(originals)[: self._size - len(rows)]
+        ones: Floats = np.ones(len(missing), np.float32)
+        return Selection(np.concatenate([rows, missing]), np.concatenate([weights, ones]))
+
+
 def _ranks(strengths: Floats | None, children: NDArray[np.int64]) -> Floats:
     """Each child's strength as a quantile in (0, 1]; equal strengths share the lower one."""
     if strengths is None or not len(children):

@@ -20,6 +20,7 @@ from recsys.errors import RecsysError
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # name: (module under recsys.cli, name in it, one sentence)
     "augment": ("augment", "command", "Augmentation ops: list, run, explain, replay."),
+    "compare": ("compare", "command", "An offline A/B of augmentation, with a verdict per segment."),
     "data": ("data", "command", "Check a dataset, make a sample shop, fetch a public set."),
     "demo": ("demo", "command", "A made-up shop from nothing to ranked recommendations."),
     "doctor": ("doctor", "command", "Say what is installed, which device will be used, what is missing."),

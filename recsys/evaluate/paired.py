@@ -37,6 +37,8 @@ class Paired:
     deviation: float
     """Standard deviation of the users' differences."""
     users: int
+    differing: int
+    """Users whose figure is not the same in both arms."""
     by_seed: tuple[float, ...]
     """The difference of each seed, users averaged."""
 
@@ -55,7 +57,7 @@ class Paired:
         return {**asdict(self), "by_seed": list(self.by_seed), "relative": self.relative}
 
 
-NOBODY = Paired(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0, ())
+NOBODY = Paired(0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0, 0, ())
 """The difference where there is no user to measure."""
 
 
@@ -99,5 +101,6 @@ def pair(
         effect=float(by_user.mean()) / deviation if deviation else 0.0,
         deviation=deviation,
         users=len(by_user),
+        differing=int(np.count_nonzero(by_user)),
         by_seed=tuple(float((a - b).mean()) for a, b in zip(own, other, strict=True)),
     )

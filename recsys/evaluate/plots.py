@@ -15,12 +15,13 @@ from matplotlib.figure import Figure as Canvas
 from recsys.evaluate.bootstrap import Figure
 from recsys.evaluate.evaluate import Evaluation
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "recsys",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+"""How every plot looks."""
 _OWN, _OTHERS = "#1f5fa8", "#9aa7b5"
 _MOST_SYSTEMS = 12
 
@@ -37,7 +38,7 @@ class Curve:
 
 def metric_bars(evaluations: Sequence[Evaluation], metric: str) -> str:
     """Systems side by side with their intervals; the first is the one that is reported on."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(6.4, 0.32 * len(evaluations) + 0.9), layout="constrained")
         axes = canvas.add_subplot()
         figures = [one[metric] for one in evaluations]
@@ -46,15 +47,15 @@ def metric_bars(evaluations: Sequence[Evaluation], metric: str) -> str:
         axes.barh(
             places, [_finite(f.mean) for f in figures], xerr=_errors(figures), color=colours, ecolor="#333"
         )
-        axes.set_yticks(places, [_label(one.name) for one in evaluations])
+        axes.set_yticks(places, [label(one.name) for one in evaluations])
         axes.set_xlabel(metric)
-        return _data_uri(canvas)
+        return data_uri(canvas)
 
 
 def metric_by_segment(evaluations: Sequence[Evaluation], dimension: str, metric: str) -> str:
     """A line per system over the segments of one dimension; the first system with its intervals."""
     parts = [part for part in evaluations[0].segments if part.dimension == dimension]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(7.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
         places = np.arange(len(parts))
@@ -63,32 +64,32 @@ def metric_by_segment(evaluations: Sequence[Evaluation], dimension: str, metric:
         handles: list[Any] = [
             axes.errorbar(
                 places, [f.mean for f in figures], yerr=_errors(figures), color=_OWN, lw=2.2, marker="o",
-                capsize=3, label=_label(own.name), zorder=3,
+                capsize=3, label=label(own.name), zorder=3,
             )
         ]  # fmt: skip
         for number, one in enumerate(others):
             means = [one.segment(dimension, part.label).figures[metric].mean for part in parts]
             colour = f"C{number % 9 + 1}"
-            handles += axes.plot(places, means, lw=1, marker=".", color=colour, label=_label(one.name))
-        axes.set_xticks(places, [f"{_label(part.label)}\nn={len(part):,}" for part in parts])
+            handles += axes.plot(places, means, lw=1, marker=".", color=colour, label=label(one.name))
+        axes.set_xticks(places, [f"{label(part.label)}\nn={len(part):,}" for part in parts])
         axes.set_ylabel(metric)
-        axes.set_xlabel("events of the user" if dimension == "history" else _label(dimension))
+        axes.set_xlabel("events of the user" if dimension == "history" else label(dimension))
         axes.legend(handles=handles, fontsize=7, frameon=False, bbox_to_anchor=(1, 1), loc="upper left")
-        return _data_uri(canvas)
+        return data_uri(canvas)
 
 
 def curve_plot(curve: Curve) -> str:
     """One panel per line: losses and metrics have scales of their own."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         canvas = Canvas(
             figsize=(3.2 * min(len(curve.lines), 3), 2.4 * -(-len(curve.lines) // 3)), layout="constrained"
         )
         for number, (name, values) in enumerate(curve.lines.items()):
             axes = canvas.add_subplot(-(-len(curve.lines) // 3), min(len(curve.lines), 3), number + 1)
             axes.plot(curve.positions, values, color=_OWN, marker="." if len(values) < 40 else None)
-            axes.set_title(_label(name), fontsize=9)
-            axes.set_xlabel(_label(curve.axis))
-        return _data_uri(canvas)
+            axes.set_title(label(name), fontsize=9)
+            axes.set_xlabel(label(curve.axis))
+        return data_uri(canvas)
 
 
 def learning_curves(stages: Mapping[str, Mapping[str, Any]]) -> list[Curve]:
@@ -150,13 +151,14 @@ def _finite(value: float) -> float:
     return value if np.isfinite(value) else 0.0
 
 
-def _label(text: str) -> str:
-    """A dollar sign would start a formula."""
+def label(text: str) -> str:
+    """Text for a plot, short; a dollar sign would start a formula."""
     short = text if len(text) <= 40 else text[:39] + "…"
     return short.replace("$", r"\$")
 
 
-def _data_uri(canvas: Canvas) -> str:
+def data_uri(canvas: Canvas) -> str:
+    """A drawn canvas as an SVG that an `<img>` takes."""
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

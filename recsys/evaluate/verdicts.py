@@ -8,6 +8,8 @@ from typing import Any, Literal
 from recsys.evaluate.paired import Paired
 from recsys.evaluate.power import LEVEL, POWER, detectable, users_needed
 
+MIN_DIFFERING = 10
+"""With fewer users whose figures differ, their spread says nothing about how many are needed."""
 WORTH = 0.02
 """A relative difference below this is of no interest to a shop: what the power computation asks for."""
 Outcome = Literal["helps", "hurts", "cannot tell"]
@@ -71,8 +73,10 @@ def judge(
 
 
 def _why_not(found: Paired, needed: int | None, worth: float) -> str:
-    if not found.deviation:
+    if not found.differing:
         return "no user's figure differs between the two"
+    if found.differing < MIN_DIFFERING:
+        return f"the figures of only {found.differing} of {found.users:,} users differ"
     if needed is None:
         return "the reference finds nothing here"
     if needed <= found.users:
@@ -81,7 +85,7 @@ def _why_not(found: Paired, needed: int | None, worth: float) -> str:
 
 
 def _power(found: Paired, family: int, worth: float) -> tuple[int | None, float | None]:
-    if not found.deviation or not found.other:
+    if found.differing < MIN_DIFFERING or not found.other:
         return None, None
     level = LEVEL / max(family, 1)
     smallest = detectable(found.deviation, found.users, level=level, power=POWER) / found.other

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recsys.augment.fuse import Fusion
+from recsys.augment.fuse import EvenSteps, Fusion
 from recsys.config import AugmentConfig
 
 ORIGINALS = 400
@@ -106,3 +106,26 @@ def test_bad_tables_are_refused() -> None:
         Fusion(np.array([-1, 0, 1]), AugmentConfig(max_expansion=5), 0)
     with pytest.raises(ValueError, match="epoch"):
         fusion("mix").select(10, 10)
+
+
+class TestEvenSteps:
+    """Children of originals without a history, and children that lost theirs, change no number of steps."""
+
+    @pytest.mark.parametrize("name", ["concatenate", "weight", "mix", "curriculum"])
+    @pytest.mark.parametrize("lost", ["originals", "children", "some of both", "nothing"])
+    def test_every_epoch_has_the_usable_rows_of_off(self, name: str, lost: str) -> None:
+        usable = np.ones(len(PARENTS), bool)
+        if lost != "nothing":
+            usable[:100:2] = lost == "children"
+            usable[ORIGINALS : ORIGINALS + 60] = lost == "originals"
+        rows = np.flatnonzero(usable)
+        size = int((rows < ORIGINALS).sum())
+        even = EvenSteps(fusion(name), rows, size, seed=0)
+        for epoch in range(10):
+            chosen = even.select(epoch, 10)
+            assert np.isin(chosen.rows, rows).sum() == size
+            assert len(chosen.rows) == len(chosen.weights)
+
+    def test_what_is_even_already_stays_as_it_is(self) -> None:
+        chosen = EvenSteps(fusion("mix"), np.arange(len(PARENTS)), ORIGINALS, 0).select(2, 10)
+        assert (chosen.rows == fusion("mix").select(2, 10).rows).all()

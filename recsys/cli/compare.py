@@ -1,0 +1,111 @@
+"""`recsys compare`: an offline A/B of augmentation on one shop's own data."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from recsys.errors import InputError
+
+if TYPE_CHECKING:
+    from recsys.evaluate.evaluate import Task
+
+
+@click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--data", type=click.Path(path_type=Path), required=True, help="Folder with interactions and items."
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of this comparison alone."
+)
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of every arm."
+)
+@click.option(
+    "--arms",
+    multiple=True,
+    metavar="NAME|FILE ...",
+    help="Two or more presets, policy files, settings files (what they share with --config), or placebos. "
+    "[default: the configured policy against off]",
+)
+@click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--share",
+    "shares",
+    multiple=True,
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Also compare with this part of the users to train on, say 0.1; repeatable.",
+)
+@click.option(
+    "--placebos/--no-placebos",
+    default=True,
+    show_default=True,
+    help="Let placebo arms take part: what they gain as well is no gain of augmentation.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["novel", "all"]),
+    default="novel",
+    show_default=True,
+    help="novel takes out what the user already had.",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings that all arms share.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting; repeatable."
+)
+def command(
+    data: Path,
+    out: Path,
+    seeds: int,
+    arms: tuple[str, ...],
+    more: tuple[str, ...],
+    shares: tuple[float, ...],
+    placebos: bool,
+    task: Task,
+    config: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Train arms that differ in augmentation alone, and say per segment whether it helps.
+
+    Every arm takes the same optimiser steps with the same seeds, and the newest slice of the data judges.
+    Killed and started again, it goes on. OUT/compare.html is the report.
+    """
+    if more and not arms:
+        raise InputError(f"unexpected argument '{more[0]}'", hint="Arms go behind --arms")
+    from recsys.compare.contenders import enter
+    from recsys.compare.run import Order, run_compare
+    from recsys.compare.trainings import TowersAlone
+    from recsys.compare.words import closing, tables, write_files
+    from recsys.evaluate.tables import to_rich
+
+    quiet()
+    entered = enter([*arms, *more], config, settings, placebos=placebos)
+    order = Order(seeds, tuple(sorted(set(shares))), task)
+    done = run_compare(data, out, entered, order, lambda trials: TowersAlone(trials, task), say)
+    write_files(out, done, data, config)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to fit into
+        console = Console(width=200)
+    for grid, why in tables(done):
+        console.print(to_rich(grid))
+        for line in why:
+            click.echo(f"  {line}")
+        click.echo()
+    for line in closing(done, out, data, config):
+        click.echo(line)
+
+
+def quiet() -> None:
+    """Leave out the line per epoch of every training, unless everything is wanted."""
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        for name in ("recsys.train", "recsys.arms"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def say(line: str) -> None:
+    """A line for the user that is no result."""
+    click.echo(line, err=True)

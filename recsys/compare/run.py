@@ -1,0 +1,195 @@
+"""A comparison over a dataset on disk: prepared once, trained arm by arm, judged on the newest slice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys import __version__
+from recsys.arms import Trials
+from recsys.artifacts import alone
+from recsys.augment.tokens import cut, language_of
+from recsys.compare.contenders import Contender, Entered
+from recsys.compare.outcomes import Kept, Outcomes
+from recsys.compare.trainings import Depth, Trainings, Turn, refuse_unequal_steps
+from recsys.config import Config
+from recsys.errors import InputError
+from recsys.evaluate.contrast import Finding, Part, contrast, parts_of
+from recsys.evaluate.evaluate import WHOLE, Evaluation, Task
+from recsys.evaluate.planned import DECIDES, PLANNED, planned_segments, thin_items
+
+WORK, OUTCOMES = "work", "outcomes"
+ATTRIBUTES = ("category", "brand", "price", "tags")
+"""What an item may lack."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """How much is asked for."""
+
+    seeds: int = 5
+    shares: tuple[float, ...] = ()
+    """Parts of the data to compare on, beside the whole of it."""
+    task: Task = "novel"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a comparison came to."""
+
+    entered: Entered
+    order: Order
+    depth: str
+    findings: list[Finding]
+    parts: Mapping[str, Sequence[Part]]
+    """By arm, those of the whole data first."""
+    epochs: Mapping[float, int]
+    """By share."""
+    steps: Mapping[float, int]
+    losses: Mapping[str, Sequence[Sequence[float]]]
+    """Training losses by arm, seed and epoch, on the whole data."""
+    curve: Sequence[float]
+    """ndcg@10 of `off` on the validation slice by epoch: what chose the number of epochs."""
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    """What augmentation did, by arm, with the first seed."""
+    seconds: float = 0.0
+    """Of all trainings."""
+
+    @property
+    def num_users(self) -> int:
+        """Users that were judged."""
+        return len(self.parts[self.entered.reference.name][0].users)
+
+
+DepthOf = Callable[[Trials], Depth]
+
+
+def run_compare(
+    data: Path,
+    out: Path,
+    entered: Entered,
+    order: Order,
+    depth_of: DepthOf,
+    say: Callable[[str], None],
+    *,
+    equal_steps: bool = True,
+) -> Compared:
+    """Train all contenders with all seeds, or find that done, and judge them.
+
+    Args:
+        data: As for `recsys run`.
+        out: Folder of this comparison; what is prepared goes into `work` there, trainings into `outcomes`.
+        entered: Who takes part, and the shared configuration.
+        order: How much is asked for.
+        depth_of: How far trainings go.
+        say: Told, in lines, what the user should know meanwhile.
+        equal_steps: Refuse arms that took different numbers of optimiser steps.
+
+    Raises:
+        RecsysError: bad data or settings, or a folder in which another process writes.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError("is a file, not a folder to write into", file=str(out))
+    with alone(out):
+        plain = _plain(entered.config)
+        trials = Trials.prepare(data, out / WORK, plain)
+        depth = depth_of(trials)
+        digests = repr(sorted(trials.shop.dataset.digests.items()))
+        shared = {
+            "data": hashlib.sha256(digests.encode()).hexdigest(),
+            "configuration": plain.digest(),
+            "version": __version__,
+        }
+        for half in (out / OUTCOMES).glob(".*"):  # what a kill left
+            half.unlink()
+        outcomes = Outcomes(out / OUTCOMES, shared)
+        trainings = Trainings(trials, depth, outcomes, say)
+        turns = trainings.turns(entered.contenders, range(order.seeds), (1.0, *order.shares))
+        trainings.walk(turns)
+        return _judged(trials, entered, order, depth, trainings, turns, equal_steps)
+
+
+def _plain(config: Config) -> Config:
+    """The configuration with what arms and seeds set at its defaults, so that all of them share the rest."""
+    run = config.run.model_copy(update={"seed": 0})
+    return config.model_copy(update={"augment": type(config.augment)(), "run": run})
+
+
+def _judged(
+    trials: Trials,
+    entered: Entered,
+    order: Order,
+    depth: Depth,
+    trainings: Trainings,
+    turns: Sequence[Turn],
+    equal_steps: bool,
+) -> Compared:
+    kept = [trainings.kept(turn) for turn in turns]
+    steps = refuse_unequal_steps(turns, kept) if equal_steps else {}
+    by_arm = {one.name: _of(one, turns, kept) for one in entered.contenders}
+    thin = thin_of(trials)
+    parts = {
+        name: [part for share in (1.0, *order.shares) for part in _parts(trials, found, share, order, thin)]
+        for name, found in by_arm.items()
+    }
+    whole = {name: [one for turn, one in found if turn.share >= 1] for name, found in by_arm.items()}
+    return Compared(
+        entered, order, depth.name,
+        contrast(parts, entered.reference.name, entered.placebos),
+        parts,
+        {share: trainings.epochs(share) for share in (1.0, *order.shares)},
+        steps,
+        {name: [one.about["losses"] for one in found] for name, found in whole.items()},
+        trainings.chosen(1.0).curve,
+        {name: found[0].about["counts"] for name, found in whole.items()},
+        _seconds(turns, kept),
+    )  # fmt: skip
+
+
+def thin_of(trials: Trials) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """(num_items,) which items say little of themselves."""
+    texts, items = trials.prepared.texts, trials.shop.dataset.items
+    words = [len(cut(text, language_of(text))[0]) for text in texts]
+    attributes = {name: _values(items[name].tolist()) for name in ATTRIBUTES if name in items}
+    return thin_items(words, attributes)
+
+
+def _values(values: Sequence[Any]) -> list[str]:
+    """Each value as text, empty where there is none."""
+    return ["" if value is None or str(value) in ("nan", "[]") else str(value) for value in values]
+
+
+def _of(one: Contender, turns: Sequence[Turn], kept: Sequence[Kept]) -> list[tuple[Turn, Kept]]:
+    return [(turn, done) for turn, done in zip(turns, kept, strict=True) if turn.contender is one]
+
+
+def _parts(
+    trials: Trials,
+    found: Sequence[tuple[Turn, Kept]],
+    share: float,
+    order: Order,
+    thin: np.ndarray[Any, np.dtype[np.bool_]],
+) -> list[Part]:
+    """The parts of an arm's lists; of a part of the data, the whole alone."""
+    segments = planned_segments(trials.sheet("report"), thin) if share >= 1 else []
+    evaluations: list[Evaluation] = [
+        trials.evaluate(kept.lists, "report", turn.contender.name, order.task, segments)
+        for turn, kept in found
+        if turn.share == share
+    ]
+    parts = parts_of(evaluations, PLANNED, DECIDES)
+    if share >= 1:
+        return parts
+    whole = next(part for part in parts if part.dimension == WHOLE)
+    return [Part("data", f"{share:.0%}", whole.decides, whole.users, whole.figures)]
+
+
+def _seconds(turns: Sequence[Turn], kept: Sequence[Kept]) -> float:
+    """Of every training once, however many arms it stands for."""
+    distinct = {turn.key: one for turn, one in zip(turns, kept, strict=True)}
+    return float(sum(sum(one.about["seconds"].values()) for one in distinct.values()))

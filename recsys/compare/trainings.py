@@ -1,0 +1,219 @@
+"""Every contender with every seed: trained for equal steps, kept on disk, with the time it will take."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from recsys.arms import Arm, Trials
+from recsys.compare.contenders import Contender, changed
+from recsys.compare.outcomes import Kept, Outcomes
+from recsys.errors import RecsysError
+from recsys.evaluate.evaluate import Task
+from recsys.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+
+class Depth(Protocol):
+    """How far a training goes: the towers alone, or the whole recommendation path."""
+
+    @property
+    def name(self) -> str:
+        """Part of an outcome's identity."""
+        ...
+
+    @property
+    def price(self) -> float:
+        """What one training costs, in trainings of the towers alone."""
+        ...
+
+    def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
+        """Train once and rank for the users of the newest slice."""
+        ...
+
+
+@dataclass(frozen=True)
+class TowersAlone:
+    """Lists from the two towers: what retrieval by vectors alone would show."""
+
+    trials: Trials
+    task: Task = "novel"
+
+    @property
+    def name(self) -> str:
+        """Part of an outcome's identity."""
+        return f"towers {self.task}"
+
+    @property
+    def price(self) -> float:
+        """What one training costs, in trainings of the towers alone."""
+        return 1.0
+
+    def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
+        """Train once and rank for the users of the newest slice."""
+        config = changed(self.trials.config, contender.changes)
+        done = self.trials.run(
+            contender.arm, seed, when="report", epochs=epochs, share=share, config=config, task=self.task
+        )
+        about = {
+            "losses": list(done.losses), "steps": done.steps, "epochs": done.epochs,
+            "counts": done.counts, "seconds": done.seconds,
+        }  # fmt: skip
+        return Kept(done.lists, about)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """How long every arm trains."""
+
+    epochs: int
+    curve: tuple[float, ...]
+    """ndcg@10 of `off` on the validation slice, by epoch."""
+    seconds: float
+    """What that took."""
+
+    @property
+    def per_epoch(self) -> float:
+        """Seconds."""
+        return self.seconds / max(len(self.curve), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One training that is wanted."""
+
+    contender: Contender
+    seed: int
+    share: float
+    epochs: int
+    key: str
+
+
+class Trainings:
+    """The trainings of a comparison.
+
+    Args:
+        trials: The dataset.
+        depth: How far each goes.
+        outcomes: Where they are kept.
+        say: Told, in a line, what the user should know meanwhile.
+    """
+
+    def __init__(self, trials: Trials, depth: Depth, outcomes: Outcomes, say: Callable[[str], None]) -> None:
+        self._trials, self._depth, self._outcomes, self._say = trials, depth, outcomes, say
+        self._seconds: dict[float, float] = {}
+
+    def epochs(self, share: float) -> int:
+        """How many epochs `off` needs on the validation slice: what every arm is given."""
+        return self.chosen(share).epochs
+
+    def chosen(self, share: float) -> Chosen:
+        """How many epochs, and what chose them; found once."""
+        name = "epochs-" + self._outcomes.key(share=share, what="epochs of off")
+        known = self._outcomes.noted(name)
+        if known is None:
+            part = "" if share >= 1 else f" on {share:.0%} of the users"
+            self._say(f"choosing the number of epochs: off is trained on the validation slice{part}")
+            started = time.monotonic()
+            stop = no_better_for(self._trials.config.train.patience)
+            curve = self._trials.run(Arm.of("off"), 0, share=share, on_epoch=stop).curve
+            seconds = round(time.monotonic() - started, 2)
+            known = {"epochs": int(np.argmax(curve)) + 1, "curve": list(curve), "seconds": seconds}
+            self._outcomes.note(name, known)
+        return Chosen(known["epochs"], tuple(known["curve"]), known["seconds"])
+
+    def turns(
+        self, contenders: Sequence[Contender], seeds: Sequence[int], shares: Sequence[float]
+    ) -> list[Turn]:
+        """All trainings, seed by seed, so that a comparison that was stopped has whole seeds."""
+        return [
+            Turn(one, seed, share, self.epochs(share), self._key(one, seed, share))
+            for share in shares for seed in seeds for one in contenders
+        ]  # fmt: skip
+
+    def walk(self, turns: Sequence[Turn]) -> None:
+        """Train what is not there yet; says beforehand what it will cost."""
+        keys = list(dict.fromkeys(turn.key for turn in turns))
+        missing = [key for key in keys if not self._outcomes.has(key)]
+        by_key = {turn.key: turn for turn in reversed(turns)}
+        self._announce(len(keys), [by_key[key] for key in missing])
+        started = time.monotonic()
+        with Progress(len(keys), "trainings", "trainings", done=len(keys) - len(missing)) as bar:
+            for number, key in enumerate(missing, start=1):
+                turn = by_key[key]
+                kept = self._depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
+                self._outcomes.keep(key, kept)
+                spent = (time.monotonic() - started) / number
+                left = spent * (len(missing) - number)
+                done = len(keys) - len(missing) + number
+                share = "" if turn.share >= 1 else f", {turn.share:.0%} of the users"
+                logger.info(
+                    "%d of %d: %s, seed %d%s, %.0f s; %s left",
+                    done, len(keys), turn.contender.name, turn.seed, share, spent, duration(left),
+                )  # fmt: skip
+                bar.advance(1, f"{duration(left)} left")
+
+    def kept(self, turn: Turn) -> Kept:
+        """The outcome of a training."""
+        return self._outcomes.load(turn.key)
+
+    def _announce(self, total: int, missing: Sequence[Turn]) -> None:
+        found = total - len(missing)
+        known = f"; {found} were finished before" if found else ""
+        if not missing:
+            self._say(f"all {total} trainings were finished before")
+            return
+        price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in missing)
+        self._say(
+            f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
+            f"About {duration(price)} to come, judged by how long off took"
+        )
+
+    def _key(self, one: Contender, seed: int, share: float) -> str:
+        return self._outcomes.key(
+            trained=one.identity, changes=sorted(one.changes.items()), seed=seed, share=share,
+            epochs=self.epochs(share), depth=self._depth.name,
+        )  # fmt: skip
+
+
+def refuse_unequal_steps(turns: Sequence[Turn], kept: Sequence[Kept]) -> dict[float, int]:
+    """Optimiser steps by share, which all arms must have in common.
+
+    Raises:
+        RecsysError: one arm took more than another.
+    """
+    steps: dict[float, dict[int, str]] = {}
+    for turn, one in zip(turns, kept, strict=True):
+        steps.setdefault(turn.share, {})[int(one.about["steps"])] = turn.contender.name
+    for taken in steps.values():
+        if len(taken) > 1:
+            (more, one_arm), (fewer, other) = sorted(taken.items(), reverse=True)[:2]
+            raise RecsysError(
+                f"{one_arm} took {more:,} optimiser steps and {other} {fewer:,}: such arms cannot be "
+                "compared. This is a fault of the program; please report it with the policy"
+            )
+    return {share: next(iter(found)) for share, found in steps.items()}
+
+
+def no_better_for(patience: int) -> Callable[[int, float], bool]:
+    """Stops a training once so many epochs went by without a better figure."""
+    seen: list[float] = []
+
+    def stop(epoch: int, figure: float) -> bool:
+        seen.append(figure)
+        return len(seen) - 1 - int(np.argmax(seen)) >= patience
+
+    return stop
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,56 @@
+"""The segments that a comparison gives verdicts on: written down here, before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.evaluate.answers import AnswerSheet
+from recsys.evaluate.evaluate import WHOLE
+from recsys.evaluate.segments import Band, Segment
+
+THIN_TOKENS = 8
+"""Texts with fewer words are thin."""
+COMMON = 0.5
+"""An attribute that more than this share of the items has is missing where an item lacks it."""
+HISTORY: tuple[Band, ...] = (("1-4", 1, 4), ("5-9", 5, 9), ("10+", 10, np.inf))
+COLDNESS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6+", 6, np.inf))
+PLANNED = frozenset(
+    {(WHOLE, WHOLE), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin")}
+)
+"""The parts with a verdict; the other bands are shown beside them."""
+DECIDES = {"coldness": "recall@20", "text": "recall@20"}
+"""The metric that decides where answers are restricted to some items, which seldom stand among the first ten;
+elsewhere it is ndcg@10."""
+
+
+def planned_segments(sheet: AnswerSheet, thin: NDArray[np.bool_]) -> list[Segment]:
+    """Bands of history length and of item coldness, and items with thin text.
+
+    Args:
+        sheet: Who is judged.
+        thin: (num_items,) as `thin_items` gives them.
+    """
+    history, items = sheet.history_counts, sheet.item_counts
+    return [
+        *(Segment("history", label, users=(history >= a) & (history <= b)) for label, a, b in HISTORY),
+        *(Segment("coldness", label, items=(items >= a) & (items <= b)) for label, a, b in COLDNESS),
+        Segment("text", "thin", items=thin),
+    ]
+
+
+def thin_items(num_tokens: Sequence[int], attributes: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
+    """Items with fewer than `THIN_TOKENS` words of text, or without an attribute that most items have.
+
+    Args:
+        num_tokens: Words of each item's text.
+        attributes: Values by attribute, one per item; empty where missing.
+    """
+    thin = np.asarray(num_tokens) < THIN_TOKENS
+    for values in attributes.values():
+        missing = np.array([not value for value in values], np.bool_)
+        if len(missing) and missing.mean() < 1 - COMMON:
+            thin = thin | missing
+    return thin

@@ -1,0 +1,237 @@
+"""The comparison on a tiny shop: the same arms, whatever interrupts it, and files that say the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from whole_run import write_tiny_bert
+
+from recsys.arms import Arm, Trials
+from recsys.cli import main
+from recsys.compare.contenders import Contender, enter
+from recsys.compare.outcomes import Kept, Outcomes
+from recsys.compare.run import Order, run_compare
+from recsys.compare.trainings import TowersAlone, Turn, duration, no_better_for, refuse_unequal_steps
+from recsys.config import Config, load_config
+from recsys.errors import ArtifactError, LeakageError, RecsysError
+
+SEEDS = 2
+
+
+@dataclass(frozen=True)
+class Shop:
+    data: Path
+    settings: list[str]
+    out: Path
+    said: str
+    record: dict
+
+    def arguments(self, out: Path, *more: str) -> list[str]:
+        options = [part for setting in self.settings for part in ("--set", setting)]
+        return [
+            "compare",
+            "--data",
+            str(self.data),
+            "--out",
+            str(out),
+            "--seeds",
+            str(SEEDS),
+            *options,
+            *more,
+        ]
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    folder = tmp_path_factory.mktemp("compare")
+    assert main(["data", "sample", "--size", "tiny", "--out", str(folder / "shop"), "--seed", "3"]) == 0
+    settings = [
+        f"encoder.name={write_tiny_bert(folder / 'bert')}", "encoder.max_tokens=32", "run.device=cpu",
+        "run.threads=1", "train.max_epochs=3", "augment.policy=standard",
+    ]  # fmt: skip
+    return Shop(folder / "shop", settings, folder / "out", "", {})
+
+
+@pytest.fixture(scope="module")
+def done(shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The comparison, uninterrupted, with what it printed."""
+    with (tmp_path_factory.mktemp("said") / "out").open("w+") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", file)
+        assert main(shop.arguments(shop.out)) == 0
+        file.seek(0)
+        return replace(shop, said=file.read(), record=record(shop.out))
+
+
+def outcomes_in(out: Path) -> dict[Path, int]:
+    """Finished outcomes and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (out / "outcomes").glob("[!.]*.npz")}
+
+
+def record(out: Path) -> dict:
+    return json.loads((out / "compare.json").read_text())
+
+
+def test_every_planned_segment_gets_a_verdict_and_the_files_agree(done: Shop) -> None:
+    said = done.record
+    judged = [one for one in said["findings"] if one["verdict"]]
+    assert {(one["dimension"], one["segment"]) for one in judged} == {
+        ("whole", "whole"), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin"),
+    }  # fmt: skip
+    assert {one["arm"] for one in judged} == {"standard"}
+    assert {one["arm"] for one in said["findings"]} >= {"placebo:duplicate", "placebo:random_insert"}
+    assert all(
+        len(one["differences"]["ndcg@10"]["by_seed"]) == SEEDS for one in judged if one["segment"] == "whole"
+    )
+    page, table = (done.out / "compare.html").read_text(), (done.out / "compare.md").read_text()
+    assert page.count("<img ") == 5, "a forest, two bands, losses, what chose the epochs"
+    for one in judged:
+        assert one["verdict"]["why"] in table
+    assert said["verdict"][0] in done.said
+    assert said["next"] in done.said
+    assert "http" not in page.replace("http-equiv", "").replace("data:image", "")
+
+
+def test_a_duplicate_under_mix_is_off_and_was_not_trained(done: Shop) -> None:
+    assert len(outcomes_in(done.out)) == SEEDS * 4
+    same = [one for one in done.record["findings"] if one["arm"] == "placebo:duplicate"]
+    assert all(found["difference"] == 0 for one in same for found in one["differences"].values())
+
+
+def test_more_seeds_train_what_is_missing_alone(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(done.arguments(done.out, "--seeds", "1")) == 0
+    assert "all 4 trainings were finished before" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on_to_the_same_figures(done: Shop, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "recsys", *done.arguments(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(outcomes_in(out)) < 2:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    finished = outcomes_in(out)
+    assert 2 <= len(finished) < SEEDS * 4
+    assert main(done.arguments(out)) == 0
+    assert outcomes_in(out).items() >= finished.items(), "trained once"
+    assert record(out)["findings"] == done.record["findings"]
+
+
+def test_another_process_is_kept_out(done: Shop, held_by_another, capsys: pytest.CaptureFixture[str]) -> None:
+    with held_by_another(done.out):
+        assert main(done.arguments(done.out)) == 1
+    assert "another process writes there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["light"],
+        ["--arms", "off"],
+        ["--arms", "off", "nonsense"],
+        ["--share", "1.5"],
+        ["--set", "augment.enabled=false"],
+        ["--task", "some"],
+    ],
+)
+def test_bad_usage_is_two_and_one_line(
+    shop: Shop, arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", "--data", str(shop.data), "--out", str(tmp_path / "o"), *arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert not (tmp_path / "o").exists()
+
+
+def test_missing_data_and_a_file_in_the_folders_place(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    for data, out in ((tmp_path / "nowhere", tmp_path / "o"), (tmp_path, tmp_path / "file")):
+        assert main(["compare", "--data", str(data), "--out", str(out)]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def trials(done: Shop) -> Trials:
+    config = load_config(None, done.settings)
+    plain = config.model_copy(update={"augment": type(config.augment)()})
+    return Trials.prepare(done.data, done.out / "work", plain, progress=False)
+
+
+def test_augmented_rows_are_refused_as_those_that_are_judged(trials: Trials) -> None:
+    report = trials._report
+    parents = np.full(len(report), -1)
+    parents[3] = 0
+    leaking = Trials(trials.prepared, trials.config, trials.work, replace(report, parents=parents))
+    with pytest.raises(LeakageError, match="1 augmented rows reached evaluation"):
+        leaking.run(Arm.of("off"), 0, when="report", epochs=1)
+
+
+def test_a_part_of_the_data_is_a_part_of_its_own(shop: Shop, done: Shop) -> None:
+    entered = enter(["off", "light"], None, done.settings, placebos=False)
+    found = run_compare(
+        shop.data, done.out, entered, Order(1, (0.5,)), lambda one: TowersAlone(one), lambda line: None
+    )
+    judged = {one.name: one for one in found.findings if one.verdict}
+    assert judged["data 50%"].main.users == judged["whole"].main.users
+    assert set(found.epochs) == {1.0, 0.5}
+    assert found.steps[0.5] < found.steps[1.0] or found.epochs[0.5] > found.epochs[1.0]
+
+
+# Small parts.
+
+
+def kept(steps: int) -> Kept:
+    return Kept(np.zeros((1, 2), np.int64), {"steps": steps})
+
+
+def test_arms_that_took_other_steps_are_refused() -> None:
+    turns = [Turn(Contender(Arm.of(name)), 0, 1.0, 1, name) for name in ("off", "light")]
+    assert refuse_unequal_steps(turns, [kept(7), kept(7)]) == {1.0: 7}
+    with pytest.raises(RecsysError, match="light took 9 optimiser steps and off 7"):
+        refuse_unequal_steps(turns, [kept(7), kept(9)])
+
+
+def test_an_outcome_comes_back_and_a_damaged_one_says_what_to_do(tmp_path: Path) -> None:
+    outcomes = Outcomes(tmp_path, {"data": "a"})
+    key = outcomes.key(seed=1, trained="off")
+    assert key != Outcomes(tmp_path, {"data": "b"}).key(seed=1, trained="off")
+    assert key != outcomes.key(seed=2, trained="off")
+    assert not outcomes.has(key)
+    outcomes.keep(key, Kept(np.array([[3, -1]]), {"steps": 2, "losses": [0.5]}))
+    found = outcomes.load(key)
+    assert (found.lists.tolist(), found.about) == ([[3, -1]], {"steps": 2, "losses": [0.5]})
+    (tmp_path / f"{key}.npz").write_bytes(b"PK half")
+    with pytest.raises(ArtifactError, match="delete it"):
+        outcomes.load(key)
+
+
+def test_patience_counts_epochs_after_the_best() -> None:
+    stop = no_better_for(2)
+    assert [stop(i + 1, figure) for i, figure in enumerate([0.1, 0.3, 0.2, 0.25])] == [
+        False,
+        False,
+        False,
+        True,
+    ]
+
+
+def test_durations_are_said_as_people_say_them() -> None:
+    assert [duration(s) for s in (12, 240, 9000)] == ["12 seconds", "4 minutes", "2.5 hours"]
+
+
+def test_the_defaults_compare_the_candidates() -> None:
+    assert enter([], None, []).contenders[1].name == Config().augment.candidates[0]
