@@ -58,6 +58,7 @@ _CELLS = 20_000_000
 
 When = Literal["validation", "report"]
 """The slice that judges: what came between the two cuts, or what came after the second."""
+_SLICES: dict[When, str] = {"validation": "validation", "report": "newest"}
 
 
 class Arm(NamedTuple):
@@ -185,7 +186,10 @@ class Trials:
             steps=fitted.steps, stopped=fitted.stopped, counts=fitted.counts,
             seconds={**fitted.seconds, "rank": round(time.perf_counter() - started, 2)},
         )  # fmt: skip
-        logger.info("%s, seed %d: %s", arm.name, seed, outcome.evaluation["ndcg@10"].mean)
+        logger.info(
+            "%s, seed %d, trained for %d epochs: ndcg@10 %.4f on the %s slice",
+            arm.name, seed, outcome.epochs, outcome.evaluation["ndcg@10"].mean, _SLICES[when],
+        )  # fmt: skip
         return outcome
 
     def fit(

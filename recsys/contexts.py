@@ -7,7 +7,8 @@ augmented, and evaluation refuses rows that have a parent.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -164,6 +165,46 @@ class Contexts:
             raise ArtifactError(f"{folder}/role: unknown role {role!r}")
         arrays = {f.name: load_array(folder / f"{f.name}.npy") for f in fields(cls) if f.name != "role"}
         return cls(**arrays, role="fit" if role == "fit" else "held_out")
+
+
+def stacked_on_disk(tables: Iterable[Contexts], folder: Path) -> Contexts:
+    """Tables one after the other, written to `folder` as by `Contexts.write`; one at a time is in memory.
+
+    Args:
+        tables: Of one role; one at least.
+        folder: Made anew; the result is memory-mapped from it.
+    """
+    parts = folder.with_name(f"{folder.name}.parts")
+    shutil.rmtree(parts, ignore_errors=True)
+    written = []
+    for number, table in enumerate(tables):
+        written.append(parts / f"{number:05d}")
+        table.write(written[-1])
+    loaded = [Contexts.load(path) for path in written]
+    building = folder.with_name(f"{folder.name}.building")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    for name in (item.name for item in fields(Contexts) if item.name != "role"):
+        columns = [getattr(table, name) for table in loaded]
+        _stack(building / f"{name}.npy", columns, offsets=name.endswith("_offsets"))
+    write_atomically(building / "role", loaded[0].role)
+    shutil.rmtree(parts)
+    shutil.rmtree(folder, ignore_errors=True)
+    building.rename(folder)
+    return Contexts.load(folder)
+
+
+def _stack(path: Path, columns: Sequence[NDArray[Any]], *, offsets: bool) -> None:
+    """Columns one after the other; offsets go on where the last column's ended."""
+    size = sum(len(column) - offsets for column in columns) + offsets
+    kind = np.result_type(*columns)
+    whole = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=(size,))
+    start, base = 0, 0
+    for column in columns:
+        whole[start : start + len(column)] = column + base if offsets else column
+        start += len(column) - offsets
+        base = int(whole[start]) if offsets else 0
+    whole.flush()
 
 
 def concatenate(tables: Sequence[Contexts]) -> Contexts:

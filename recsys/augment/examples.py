@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+_EVENTS = 1_000_000
+"""Events that are counted at one time."""
+_ROWS = 65_536
+"""Histories that are measured at one time."""
+
+
 def context_examples(
     contexts: Contexts, start: int, stop: int, side: HistorySide = NO_SIDE
 ) -> Iterator[HistoryExample]:
@@ -82,19 +88,27 @@ def history_samples(contexts: Contexts, children: Contexts, num_items: int) -> t
 
 def item_popularity(contexts: Contexts, num_items: int) -> NDArray[np.float64]:
     """(num_items,) log count of each item among histories and targets."""
-    rows = np.concatenate([contexts.history_rows, contexts.target_rows])
-    return np.log1p(np.bincount(rows[rows != MASKED], minlength=num_items).astype(np.float64))
+    counts = np.zeros(num_items, np.int64)
+    for rows in (contexts.history_rows, contexts.target_rows):
+        for start in range(0, len(rows), _EVENTS):
+            part = rows[start : start + _EVENTS]
+            counts += np.bincount(part[part != MASKED], minlength=num_items)
+    return np.log1p(counts.astype(np.float64))
 
 
 def history_sample(contexts: Contexts, popularity: NDArray[np.float64]) -> Sample:
     """What drift watches of some histories; `popularity` as `item_popularity` gives it."""
-    lengths = np.diff(contexts.history_offsets).astype(np.float64)
-    known = contexts.history_rows != MASKED
-    owners = np.repeat(np.arange(len(contexts)), lengths.astype(np.int64))[known]
-    said = popularity[contexts.history_rows[known]]
-    sums, sizes = (np.bincount(owners, weights, len(contexts)) for weights in (said, None))
-    means = np.where(sizes > 0, sums / np.maximum(sizes, 1.0), np.nan)
-    return Sample({"length": lengths, "popularity": means})
+    lengths = np.diff(contexts.history_offsets)
+    means = np.full(len(contexts), np.nan)
+    for start in range(0, len(contexts), _ROWS):
+        sizes = lengths[start : start + _ROWS]
+        first = contexts.history_offsets[start]
+        rows = contexts.history_rows[first : first + sizes.sum()]
+        owners, known = np.repeat(np.arange(len(sizes)), sizes), rows != MASKED
+        said = popularity[rows[known]]
+        sums, counts = (np.bincount(owners[known], weights, len(sizes)) for weights in (said, None))
+        means[start : start + _ROWS] = np.where(counts > 0, sums / np.maximum(counts, 1.0), np.nan)
+    return Sample({"length": lengths.astype(np.float64), "popularity": means})
 
 
 def item_sample(items: pd.DataFrame, texts: Sequence[str]) -> Sample:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from recsys.augment.example import NO_EARLIER, NO_NEIGHBOURS, Event, Item
-from recsys.augment.neighbours import text_neighbours
+from recsys.augment.neighbours import newest_contexts, text_neighbours
 from recsys.contexts import Contexts
 from recsys.types import Floats
 
@@ -54,12 +54,9 @@ class UserEvents:
     def __init__(self, contexts: Contexts) -> None:
         contexts.require_fit()
         contexts.require_original()
-        order = np.lexsort((contexts.moments, contexts.user_ids))
-        users = contexts.user_ids[order]
-        newest = order[np.append(users[1:] != users[:-1], True)] if len(order) else order
-        self.user_ids: list[str] = contexts.user_ids[newest].tolist()
+        self._newest = newest_contexts(contexts)
+        self.user_ids: list[str] = self._newest.user_ids.tolist()
         self.row_of = {user: row for row, user in enumerate(self.user_ids)}
-        self._newest = contexts.take(newest)
 
     def before(self, user: int, moment: int, most: int = _MOST) -> list[Event]:
         """The user's newest events strictly before a moment, newest first."""

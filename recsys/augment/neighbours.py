@@ -5,7 +5,8 @@ Both are fitted on training rows only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from recsys.types import Floats
 
 _NEWEST = 30
 """Events of a user that are paired with each other: pairs grow with the square."""
-_BLOCK = 4096
-"""Items whose neighbours are ranked at one time."""
+_STEPS = 4_000_000
+"""Pairs of events that are counted at one time: a block of items needs some 40 bytes for each."""
+_USERS = 65_536
+"""Users whose items are gathered at one time."""
 _TEXT_BLOCK = 512
 """The same by text, where every pair has a cosine."""
 
@@ -72,7 +75,8 @@ def fit_covisitation(contexts: Contexts, num_items: int, top: int = 50, min_user
     """Each item's nearest others by cosine over users.
 
     Each user counts once, by the newest context's history and targets, the less the more items they are
-    (inverse user frequency, as in CoSeRec: Liu et al., arXiv:2108.06479).
+    (inverse user frequency, as in CoSeRec: Liu et al., arXiv:2108.06479). In memory are the users' items
+    (the 30 newest and the targets, 12 bytes each, three times), a block of pairs, and the neighbours kept.
 
     Args:
         contexts: Fit rows; augmented and held-out ones are refused.
@@ -86,21 +90,21 @@ def fit_covisitation(contexts: Contexts, num_items: int, top: int = 50, min_user
     contexts.require_fit()
     contexts.require_original()
     seen = _user_items(contexts, num_items)
-    sizes = np.asarray(seen.sum(axis=1), np.float64).reshape(-1)
-    weighted = sparse.diags_array(1.0 / np.log2(1.0 + np.maximum(sizes, 1.0))) @ seen
-    counts, scores = (seen.T @ seen).tocsr(), (seen.T @ weighted).tocsr()
-    norms = np.sqrt(np.maximum(scores.diagonal(), 1e-12))
+    sizes = np.diff(seen.indptr).astype(np.float64)
+    weights = 1.0 / np.log2(1.0 + np.maximum(sizes, 1.0))
+    weighted = sparse.diags_array(weights) @ seen
+    owners = seen.T.tocsr()
+    of_entry = np.repeat(weights, np.diff(seen.indptr))
+    norms = np.sqrt(np.maximum(np.bincount(seen.indices, of_entry, num_items), 1e-12))
     nothing = np.empty(0, np.int64)
     parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = [(nothing, nothing, np.empty(0))]
-    for start in range(0, num_items, _BLOCK):
-        block, together = scores[start : start + _BLOCK].tocoo(), counts[start : start + _BLOCK]
-        if not block.nnz:  # nobody had any of these items; an empty index would give a matrix
-            continue
-        left, right = block.row + start, block.col
-        enough = np.asarray(together[block.row, block.col]).reshape(-1) >= min_users
-        enough &= left != right
-        left, right = left[enough].astype(np.int64), right[enough].astype(np.int64)
-        cosine = block.data[enough] / (norms[left] * norms[right])
+    for start, stop in _blocks(owners @ sizes):
+        counts, scores = (_sorted(owners[start:stop] @ other) for other in (seen, weighted))
+        left = np.repeat(np.arange(start, stop), np.diff(scores.indptr))
+        right = scores.indices.astype(np.int64)  # those of `counts` as well: no weight is zero
+        enough = (counts.data >= min_users) & (left != right)
+        left, right = left[enough], right[enough]
+        cosine = scores.data[enough] / (norms[left] * norms[right])
         order = np.lexsort((right, -cosine, left))  # ties by row, so that a refit gives the same lists
         left, right, cosine = left[order], right[order], cosine[order]
         place = np.arange(len(left)) - np.searchsorted(left, left)
@@ -134,7 +138,10 @@ def text_neighbours(
     """
     contexts.require_fit()
     contexts.require_original()
-    met = np.unique(np.concatenate([contexts.history_rows, contexts.target_rows]))
+    seen = np.zeros(len(vectors), np.bool_)
+    for rows in (contexts.history_rows, contexts.target_rows):
+        seen[rows] = True
+    met = np.flatnonzero(seen)
     known: Floats = np.asarray(vectors[met], np.float32)
     found: dict[Item, tuple[Item, ...]] = {}
     for start in range(0, len(met), _TEXT_BLOCK):
@@ -157,18 +164,50 @@ def adjacency(neighbours: Mapping[Item, tuple[Item, ...]], num_items: int) -> sp
     return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(num_items, num_items))
 
 
+def newest_contexts(contexts: Contexts) -> Contexts:
+    """Each user's newest context, users ascending; the table itself where it has one context per user."""
+    users = contexts.user_ids
+    if bool((users[1:] > users[:-1]).all()):
+        return contexts
+    order = np.lexsort((contexts.moments, users))
+    users = users[order]
+    return contexts.take(order[np.append(users[1:] != users[:-1], True)] if len(order) else order)
+
+
 def _user_items(contexts: Contexts, num_items: int) -> sparse.csr_array:
     """(users, items) of zeros and ones: each user's newest context."""
-    order = np.lexsort((contexts.moments, contexts.user_ids))
-    users = contexts.user_ids[order]
-    newest = contexts.take(order[np.append(users[1:] != users[:-1], True)] if len(order) else order)
-    rows, columns = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for user, history in enumerate(newest.histories()):
-        items = np.union1d(history.rows[-_NEWEST:], newest.targets(user))
-        rows.append(np.full(len(items), user))
-        columns.append(items)
-    row, column = np.concatenate(rows), np.concatenate(columns)
-    ones: sparse.csr_array[np.float32, tuple[int, int]] = sparse.coo_array(
-        (np.ones(len(row), np.float32), (row, column)), shape=(len(newest), num_items)
-    ).tocsr()
-    return ones
+    newest = newest_contexts(contexts)
+    items, sizes = [np.empty(0, np.int32)], [np.empty(0, np.int64)]
+    for start in range(0, len(newest), _USERS):
+        stop = min(start + _USERS, len(newest))
+        keys = []
+        for offsets, rows, most in (
+            (newest.history_offsets, newest.history_rows, _NEWEST),
+            (newest.target_offsets, newest.target_rows, None),
+        ):
+            ends = offsets[start : stop + 1]
+            owner = np.repeat(np.arange(stop - start), np.diff(ends))
+            said = rows[ends[0] : ends[-1]]
+            if most is not None:
+                recent = np.arange(ends[0], ends[-1]) >= ends[1:][owner] - most
+                owner, said = owner[recent], said[recent]
+            keys.append(owner * num_items + said)
+        distinct = np.unique(np.concatenate(keys))
+        items.append((distinct % max(num_items, 1)).astype(np.int32))
+        sizes.append(np.bincount(distinct // max(num_items, 1), minlength=stop - start))
+    columns = np.concatenate(items)
+    ends = np.concatenate([[0], np.cumsum(np.concatenate(sizes))]).astype(np.int64)
+    ones = np.ones(len(columns), np.float32)
+    return sparse.csr_array((ones, columns, ends), shape=(len(newest), num_items))
+
+
+def _blocks(steps: NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Ranges of items whose neighbours are counted at one time, by the additions that each item takes."""
+    at = np.cumsum(steps) // _STEPS
+    edges = [0, *(np.flatnonzero(np.diff(at)) + 1).tolist(), len(steps)]
+    return ((start, stop) for start, stop in itertools.pairwise(edges) if stop > start)
+
+
+def _sorted(matrix: sparse.csr_array) -> sparse.csr_array:
+    matrix.sort_indices()
+    return matrix

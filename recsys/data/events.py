@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,28 +39,59 @@ _Column = Coded | NDArray[np.float64] | pd.Series
 
 
 @dataclass(slots=True)
+class Whole:
+    """The file that a table is all of, or a part of: what was set aside in the parts before counts too."""
+
+    rows: int
+    counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows set aside so far, by code and column."""
+
+    def too_many(self, code: str, column: str, count: int, share: float) -> bool:
+        """Whether so many more rows are too large a share of the file."""
+        return self.counts[code, column] + count > share * self.rows
+
+    def add(self, notes: Notes, code: str, column: str, count: int, example: object, refusal: str) -> None:
+        """Count rows that are set aside; refuse when they are most of the file."""
+        if self.too_many(code, column, count, MAX_SET_ASIDE):
+            raise notes.refuse(refusal, column, self.counts[code, column] + count, example)
+        notes.add(code, column, count, example)
+        self.counts[code, column] += count
+
+
+@dataclass(slots=True)
 class _Rows:
-    """Which rows of the file are still in use."""
+    """Which rows of the table are still in use."""
 
     keep: NDArray[np.bool_]
     notes: Notes
+    whole: Whole
 
     def set_aside(
         self, bad: NDArray[np.bool_], code: str, column: str, example: object, refusal: str
     ) -> None:
         """Count rows and leave them out; refuse when they are most of the file."""
         bad = bad & self.keep
-        count = int(bad.sum())
-        if count > MAX_SET_ASIDE * len(bad):
-            raise self.notes.refuse(refusal, column, count, example)
-        self.notes.add(code, column, count, example)
+        self.whole.add(self.notes, code, column, int(bad.sum()), example, refusal)
         self.keep &= ~bad
 
 
 def load_events(
-    path: Path, item_ids: NDArray[np.object_], config: DataConfig, now: int, notes: Notes
+    path: Path,
+    item_ids: NDArray[np.object_],
+    config: DataConfig,
+    now: int,
+    notes: Notes,
+    whole: Whole | None = None,
 ) -> pd.DataFrame:
     """Every usable event on a known item, sorted by time, columns as `Dataset.interactions` promises.
+
+    Args:
+        path: The file.
+        item_ids: The catalogue's.
+        config: How much future is tolerated, what happens to duplicates.
+        now: Unix seconds that count as the present.
+        notes: Takes what was found.
+        whole: What this file is a part of; it may then have no usable row.
 
     Raises:
         InputError: a required column is missing, most rows are unusable, or times lie in the future.
@@ -67,11 +99,11 @@ def load_events(
     table = read_table(path, notes)
     require_columns(table.column_names, INTERACTIONS[:3], notes)
     note_near_misses(table.column_names, INTERACTIONS, notes, table.num_rows)
-    rows = _Rows(np.ones(table.num_rows, bool), notes)
+    rows = _Rows(np.ones(table.num_rows, bool), notes, whole or Whole(table.num_rows))
     ids = {name: _ids(table, name, rows) for name in ("user_id", "item_id")}
     seconds = _times(table, rows, config, now)
     ids["item_id"] = _known_items(ids["item_id"], item_ids, rows)
-    if not rows.keep.any():
+    if whole is None and not rows.keep.any():
         raise notes.refuse("nothing_left")
     columns: dict[str, _Column] = {
         **ids,
@@ -109,7 +141,7 @@ def _times(table: pa.Table, rows: _Rows, config: DataConfig, now: int) -> NDArra
     if late.any():
         count, shown = int(late.sum()), column[int(late.argmax())].as_py()
         example = f"{shown} ({_date(moments.seconds[late.argmax()])})"
-        if count > MAX_FUTURE_SHARE * len(late):
+        if rows.whole.too_many("time_future", "timestamp", count, MAX_FUTURE_SHARE):
             days = config.future_tolerance_days
             raise rows.notes.refuse("time_future", "timestamp", count, example, days=days)
         rows.set_aside(late, "time_future", "timestamp", example, "time_future")
@@ -130,7 +162,7 @@ def _known_items(ids: Coded, known: NDArray[np.object_], rows: _Rows) -> Coded:
     if not unknown.any():
         return ids
     example = str(ids.texts[ids.codes[unknown.argmax()]])
-    if unknown.sum() > MAX_SET_ASIDE * len(unknown):
+    if rows.whole.too_many("item_unknown", "item_id", int(unknown.sum()), MAX_SET_ASIDE):
         said = f"The catalogue's ids look like {str(known[0])!r}: do both files use the same kind of id?"
         if {value.lstrip("0") for value in ids.texts} & {str(value).lstrip("0") for value in known}:
             said = f"They differ in leading zeros ({str(known[0])!r}): export both columns as text."

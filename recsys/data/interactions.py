@@ -59,7 +59,7 @@ def load_dataset(folder: Path, config: DataConfig, now: int | None = None) -> Da
         InputError: the data cannot be used; the message says where, how many rows, and what to do.
     """
     require_folder(folder)
-    paths = {stem: _required(folder, stem) for stem in ("items", "interactions")}
+    paths = {stem: required_file(folder, stem) for stem in ("items", "interactions")}
     about_items, about_events = Notes(paths["items"].name), Notes(paths["interactions"].name)
     items = load_items(paths["items"], config, about_items)
     present = int(time.time()) if now is None else now
@@ -71,7 +71,7 @@ def load_dataset(folder: Path, config: DataConfig, now: int | None = None) -> Da
     if (path := find_file(folder, "relations")) is not None:
         paths["relations"] = path
         notes.append(Notes(path.name))
-        relations = _load_relations(path, interactions["user_id"].unique(), notes[-1])
+        relations = load_relations(path, interactions["user_id"].unique(), notes[-1])
     return Dataset(
         interactions=interactions,
         items=items,
@@ -100,7 +100,12 @@ def id_strings(values: Sequence[Any] | pd.Series[Any], file: str, column: str = 
     return [str(value) for value in coded.to_objects()]
 
 
-def _required(folder: Path, stem: str) -> Path:
+def required_file(folder: Path, stem: str) -> Path:
+    """The file of a table that a dataset must have.
+
+    Raises:
+        InputError: it is missing.
+    """
     path = find_file(folder, stem)
     if path is None:
         there = sorted(entry.name for entry in folder.iterdir())
@@ -109,7 +114,12 @@ def _required(folder: Path, stem: str) -> Path:
     return path
 
 
-def _load_relations(path: Path, users: NDArray[np.object_], notes: Notes) -> pd.DataFrame:
+def load_relations(path: Path, users: NDArray[np.object_], notes: Notes) -> pd.DataFrame:
+    """Who knows whom, each pair once; ids spelled as those of `users`.
+
+    Raises:
+        InputError: a column is missing, or most ids are.
+    """
     table = read_table(path, notes)
     require_columns(table.column_names, RELATIONS, notes)
     columns: dict[str, Coded] = {}

@@ -18,7 +18,8 @@ from recsys.data.report import Notes
 
 _UNITS = (("milliseconds", 1e11, 1_000), ("microseconds", 1e14, 1_000_000), ("nanoseconds", 1e17, 10**9))
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 10**9}
-_CALENDAR = (19_700_102, 21_001_231)
+CALENDAR = (19_700_102, 21_001_231)
+"""Between these, numbers may be days: YYYYMMDD."""
 _NUMERAL = r"^\s*[+-]?\d+(\.\d*)?([eE][+-]?\d+)?\s*$"
 _OFFSET = r"\d:\d\d.*([zZ]|[+-]\d\d(:?\d\d)?)$"
 _YEAR_FIRST = r"^\s*\d{4}[-/.年]"
@@ -105,16 +106,26 @@ def _units(
 def _from_calendar(moments: Moments, numbers: NDArray[np.float64], name: str, notes: Notes) -> Moments:
     """20240531 is a day, not a moment in August 1970: only when every number of the column reads so."""
     present = numbers[moments.known]
-    if not len(present) or present.min() < _CALENDAR[0] or present.max() > _CALENDAR[1]:
+    if not is_calendar(present):
         return moments
-    days = np.unique(present)
-    dates = pd.to_datetime(pd.Series(days.astype(np.int64).astype(str)), format="%Y%m%d", errors="coerce")
-    if dates.isna().any():
-        return moments
+    days, dates = _as_days(present)
     notes.add("time_calendar", name, len(present), int(present[0]))
     ticks = dates.to_numpy().astype("datetime64[s]").astype(np.int64)
     places = np.searchsorted(days, numbers).clip(0, len(days) - 1)
     return Moments(np.where(moments.known, ticks[places], 0), moments.known)
+
+
+def is_calendar(numbers: NDArray[np.float64]) -> bool:
+    """Whether there are numbers, and all of them read as days (20240531)."""
+    if not len(numbers) or numbers.min() < CALENDAR[0] or numbers.max() > CALENDAR[1]:
+        return False
+    return not _as_days(numbers)[1].isna().any()
+
+
+def _as_days(numbers: NDArray[np.float64]) -> tuple[NDArray[np.float64], pd.Series[pd.Timestamp]]:
+    days = np.unique(numbers)
+    text = pd.Series(days.astype(np.int64).astype(str))
+    return days, pd.to_datetime(text, format="%Y%m%d", errors="coerce")
 
 
 def _from_text(column: pa.ChunkedArray, name: str, notes: Notes) -> Moments:

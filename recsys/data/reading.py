@@ -7,10 +7,11 @@ later, column by column, where it is known what a column means.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,25 +66,42 @@ def read_table(path: Path, notes: Notes) -> pa.Table:
             table = _read_json_lines(path, notes)
     except OSError as error:
         raise notes.refuse("file_unreadable", reason=error.strerror or str(error)) from error
-    names = [name.strip() for name in table.column_names]
-    for name in names:
-        if names.count(name) > 1:
-            raise notes.refuse("column_duplicate", name)
+    names = column_names(table.column_names, notes)
     if table.num_rows == 0:
         raise notes.refuse("header_only")
     return table.rename_columns(names)
 
 
-def _read_parquet(path: Path, notes: Notes) -> pa.Table:
+def column_names(names: Sequence[str], notes: Notes) -> list[str]:
+    """A file's columns without blanks around them.
+
+    Raises:
+        InputError: two of them have one name.
+    """
+    trimmed = [name.strip() for name in names]
+    for name in trimmed:
+        if trimmed.count(name) > 1:
+            raise notes.refuse("column_duplicate", name)
+    return trimmed
+
+
+@contextlib.contextmanager
+def parquet_errors(notes: Notes) -> Iterator[None]:
+    """What Arrow says of a damaged file, as an `InputError`."""
     try:
-        # One file, no hive partitioning: a folder named "a=b" must not become a column.
-        return pq.ParquetFile(path).read()
+        yield
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
         raise notes.refuse("file_broken", kind="Parquet", reason=_first_line(error)) from error
     except OSError as error:  # Arrow reports damaged pages as an OSError without an errno
         if error.errno is not None:
             raise
         raise notes.refuse("file_broken", kind="Parquet", reason=_first_line(error)) from error
+
+
+def _read_parquet(path: Path, notes: Notes) -> pa.Table:
+    with parquet_errors(notes):
+        # One file, no hive partitioning: a folder named "a=b" must not become a column.
+        return pq.ParquetFile(path).read()
 
 
 def _read_csv(path: Path, notes: Notes) -> pa.Table:

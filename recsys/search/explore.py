@@ -125,9 +125,10 @@ class Exploration:
         Args:
             ledger: What may be spent.
             most: Trials in all, `off` among them; None leaves it to the budget.
-            reserve: Seconds that the finalists need, as estimated by now.
+            reserve: Seconds that the finalists need, as estimated by now; a trial that could run into them
+                is not begun.
         """
-        while (most is None or self._done() < most) and ledger.left > reserve():
+        while (most is None or self._done() < most) and ledger.left > self._longest() + reserve():
             self._try(ledger)
             ledger.note(now=True)
 
@@ -135,6 +136,10 @@ class Exploration:
         """All trials that are over, in order."""
         rows = self._study.get_trials(deepcopy=False)
         return [_read(row) for row in rows if row.state.is_finished()]
+
+    def _longest(self) -> float:
+        """Seconds of the longest cheap training so far, 0 before the first."""
+        return max((trial.seconds for trial in self.trials() if trial.state != "dropped"), default=0.0)
 
     def _done(self) -> int:
         return sum(row.state.is_finished() for row in self._study.get_trials(deepcopy=False))
@@ -176,7 +181,11 @@ class Exploration:
         trial.set_user_attr("reason", reason)
         trial.set_user_attr("seconds", round(ledger.spent - started, 2))
         self._study.tell(trial.number, score, state=state)
-        logger.info("%s: %s", arm.name, f"{METRIC} {score:.4f}" if score is not None else reason)
+        logger.info(
+            "cheap trial %s: %s; %.1f of %.1f minutes are spent",
+            arm.name, f"{METRIC} {score:.4f}" if score is not None else reason,
+            ledger.spent / 60, ledger.budget / 60,
+        )  # fmt: skip
 
     def _obstacle(self, arm: Arm, mark: str) -> tuple[str | None, dict[str, dict[str, int]]]:
         """Why a policy is not trained, None where it is; and what it made of the sample."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from recsys.search.finals import Finals
 from recsys.search.ledger import Ledger
 from recsys.search.space import OFF, Facts, Space, starting_points
 from recsys.search.verdict import Result, Verdict, judged, undecided, write_result
+
+logger = logging.getLogger(__name__)
 
 DATABASE, IDENTITY, FACTS, WINNER, SPENT, RUNS = (
     "trials.db", "search_of.json", "facts.json", "winner.json", "spent.json", "runs",
@@ -75,6 +78,11 @@ def search_policy(
     ledger.note(now=True)
     space = Space(_facts(out / FACTS, bench), starting_points(order.policies))
     exploration = Exploration(out / DATABASE, bench, space, order.seed)
+    if known_trials := len(exploration.trials()):
+        logger.info(
+            "going on: %d trials are known, %.1f of %.1f minutes are spent",
+            known_trials, ledger.spent / 60, order.minutes,
+        )  # fmt: skip
     finals = Finals(out / RUNS, bench, ledger)
     winner = _winner(out / WINNER)
     if winner is None:
@@ -83,6 +91,7 @@ def search_policy(
         if off is not None and _price(exploration, finals) < _FOR_FINALS * ledger.left:
             # Needed later in any case, and now it says what a whole training takes.
             finals.score(off, order.seed, "validation")
+            _announce(exploration, finals, ledger)
         exploration.go(ledger, order.trials, lambda: _reserve(exploration, finals, ledger))
     verdict = _decided(out, exploration, finals, ledger, order, winner)
     ledger.note(now=True)
@@ -109,7 +118,7 @@ def _decided(
         seeds = finals.contest(arms, seeds, "validation", partial(_confirmation, finals))
         if not seeds:
             said = _enough(exploration, finals, ledger)
-            return undecided(f"the minutes were spent before the finalists were trained: {said}")
+            return undecided(f"the {_minutes(ledger.left)} left are too few to train the finalists: {said}")
         table = [finals.compared(arm, off, seeds, "validation") for arm in arms[1:]]
         best = max(range(len(table)), key=lambda i: table[i][0].difference)
         if table[best][0].difference <= 0:
@@ -120,7 +129,9 @@ def _decided(
     contest = [(arm, finals.compared(arm, off, seeds, "validation")) for arm in arms]
     seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0)
     if not seeds:
-        return undecided("the minutes were spent before the best finalist was confirmed", contest)
+        more = _minutes(max(_confirmation(finals, 1) - ledger.left, 60.0))
+        said = f"the {_minutes(ledger.left)} left are too few to confirm the best finalist: give {more} more"
+        return undecided(said, contest)
     return judged(winner.name, contest, finals.compared(winner, off, seeds, "report"), winner)
 
 
@@ -157,6 +168,23 @@ def _enough(exploration: Exploration, finals: Finals, ledger: Ledger) -> str:
     return (
         f"a whole training takes about {price:.0f} s here, so a verdict needs about {needed / 60:.0f} minutes"
     )
+
+
+def _announce(exploration: Exploration, finals: Finals, ledger: Ledger) -> None:
+    """Say early what the minutes will do, so that nobody waits for a verdict that cannot come."""
+    finalists, seeds = _plan(exploration, finals, ledger)
+    needed = _num_runs(finalists, seeds) * _price(exploration, finals)
+    if needed <= _FOR_FINALS * ledger.budget:
+        logger.info(
+            "a whole training takes about %.0f s: %s of %s are kept for %d finalist(s) with %d seed(s)",
+            _price(exploration, finals), _minutes(needed), _minutes(ledger.budget), finalists, seeds,
+        )  # fmt: skip
+    else:
+        logger.warning("%s", _enough(exploration, finals, ledger))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes"
 
 
 def _reserve(exploration: Exploration, finals: Finals, ledger: Ledger) -> float:

@@ -54,6 +54,40 @@ def test_ops_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "word_dropout (text)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("policy", "workers"), [("standard", 1), ("strong", 2)])
+def test_a_log_in_parts_gives_the_same_bytes(
+    policy: str, workers: int, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    command = ["augment", "run", "--data", str(shop), "--policy", policy, "--no-encoder"]
+    assert main([*command, "--out", str(tmp_path / "whole"), "--workers", "1"]) == 0
+    parts = ["--workers", str(workers), "--part-rows", "20"]
+    assert main([*command, "--out", str(tmp_path / "parts"), *parts]) == 0
+    names = ("texts.parquet", "histories.parquet", "provenance.parquet", "counts.json", "policy.toml")
+    for name in (*names, "run.json"):
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not (tmp_path / "parts" / ".input").exists()
+
+
+def test_contexts_of_a_killed_run_are_found_again(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["augment", "run", "--data", str(shop), "--policy", "light", "--out", str(tmp_path)]
+    command += ["--part-rows", "20"]
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr("recsys.augment.bulk.expand_dataset", dies)
+        assert main(command) != 0
+    (kept,) = [path for path in (tmp_path / ".input").iterdir() if path.is_dir()]
+    with monkeypatch.context() as broken:
+        broken.setattr("recsys.data.streaming.event_parts", dies)
+        assert main(command) == 0
+    assert not kept.exists()
+
+
 @pytest.mark.parametrize("policy", ["strong", "cold-start", "zh"])
 def test_other_presets_replay_too(
     policy: str, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

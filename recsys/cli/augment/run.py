@@ -14,7 +14,7 @@ import click
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
-    from recsys.augment.bulk import Encoder, Source
+    from recsys.augment.bulk import Encoder
     from recsys.types import Floats
 
 EPOCH = "SOURCE_DATE_EPOCH"
@@ -54,6 +54,13 @@ EPOCH = "SOURCE_DATE_EPOCH"
     help="Processes; the files do not depend on it.  [default: one per core]",
 )
 @click.option(
+    "--part-rows",
+    type=click.IntRange(min=1),
+    default=250_000,
+    show_default=True,
+    help="Events that are in memory at one time, of a log in Parquet; the files do not depend on it.",
+)
+@click.option(
     "--encoder/--no-encoder",
     default=True,
     show_default=True,
@@ -69,6 +76,7 @@ def run(
     answers: Path | None,
     device: str,
     workers: int | None,
+    part_rows: int,
     encoder: bool,
 ) -> None:
     """Expand a dataset's item texts and users' histories, with provenance.
@@ -78,12 +86,13 @@ def run(
     from recsys.artifacts import write_atomically
     from recsys.augment.bulk import Settings, expand_dataset
     from recsys.augment.policy import load_policy
+    from recsys.cli.augment.source import drop_source, open_source
     from recsys.generate.oracle import oracle_for
 
     chosen = load_policy(policy)
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder to write into", file=str(out))
-    source = _source(data, history_length)
+    source = open_source(data, history_length, out, part_rows)
     settings = Settings(
         seed=seed,
         max_expansion=max_expansion,
@@ -93,6 +102,7 @@ def run(
     with oracle_for(chosen, answers or out / "answers.sqlite", device) as oracle:
         counts = expand_dataset(source, chosen, out, settings, _encoder(device) if encoder else None, oracle)
         spent = {} if oracle is None else oracle.spent()
+    drop_source(out)
     click.echo(repr(chosen))
     for kind in ("history", "text"):
         shown = ", ".join(f"{name} {count:,}" for name, count in counts[kind].items()) or "nothing to do"
@@ -102,22 +112,6 @@ def run(
         timing = json.loads((out / "timing.json").read_text(encoding="utf-8"))
         write_atomically(out / "timing.json", json.dumps({**timing, "models": spent}, indent=1))
     click.echo(f"written to {out}")
-
-
-def _source(data: Path, history_length: int) -> Source:
-    """The dataset as plain columns; the log itself is let go."""
-    from recsys.augment.bulk import Source
-    from recsys.augment.store import friends_of, user_contexts
-    from recsys.config import DataConfig
-    from recsys.contexts import Vocabulary
-    from recsys.data.catalogue import item_texts
-    from recsys.data.interactions import load_dataset
-
-    dataset = load_dataset(data, DataConfig())
-    items = dataset.items
-    contexts = user_contexts(dataset.interactions, Vocabulary(items["item_id"].tolist()), history_length)
-    digests = {**dataset.digests, "history_length": str(history_length)}
-    return Source(items, item_texts(items), contexts, friends_of(dataset.relations), digests)
 
 
 def _encoder(device: str) -> Encoder:
