@@ -54,6 +54,10 @@ class Streams:
         """The streams of some rows, from where they stand; these here do not move when those draw."""
         return Streams(self._states[rows])
 
+    def put(self, rows: Counts, streams: Streams) -> None:
+        """Let some rows, each named once, go on from where others stand."""
+        self._states[rows] = streams._states
+
     def fork(self, key: int) -> Streams:
         """Per row a stream of its own for a key, from where the row's stands; these do not move."""
         state = (self._states ^ np.uint64(key)) * _FIRST
@@ -63,10 +67,7 @@ class Streams:
     def bits(self) -> Words:
         """(n,) the next 64 random bits of each row."""
         self._states += _STEP
-        state = self._states
-        state = (state ^ (state >> _shift(30))) * _FIRST
-        state = (state ^ (state >> _shift(27))) * _SECOND
-        return state ^ (state >> _shift(31))
+        return _mixed(self._states)
 
     def random(self) -> NDArray[np.float64]:
         """(n,) uniform in [0, 1)."""
@@ -86,6 +87,19 @@ class Streams:
         found = _scaled(drawn.bits(), _checked(n))
         self._states[rows] = drawn._states
         return found
+
+    def below_runs(self, n: Counts, offsets: Counts) -> Counts:
+        """Several draws per row, one after the other, each with its own bound.
+
+        Args:
+            n: The bounds, row after row.
+            offsets: (rows + 1,) where each row's bounds begin; a row without any does not move.
+        """
+        sizes = np.diff(offsets)
+        number = np.arange(1, len(n) + 1) - np.repeat(offsets[:-1], sizes)
+        states = np.repeat(self._states, sizes) + number.astype(np.uint64) * _STEP
+        self._states += sizes.astype(np.uint64) * _STEP
+        return _scaled(_mixed(states), _checked(n))
 
     def chance(self, p: float) -> NDArray[np.bool_]:
         """(n,) true with probability p."""
@@ -139,19 +153,20 @@ class Streams:
         if np.any((k < 0) | (k > n)):
             raise ValueError("sample() needs 0 <= k <= n in every row")
         offsets = np.concatenate([[0], np.cumsum(k)]).astype(np.int64)
+        number = np.arange(offsets[-1]) - np.repeat(offsets[:-1], k)
+        tops = np.repeat(n - k, k) + number
+        picks = self.below_runs(tops + 1, offsets)
         most = int(k.max(initial=0))
-        chosen = np.full((len(self), most), -1, np.int64)
-        rows = np.flatnonzero(k > 0)
+        if most < 2:
+            return offsets, picks
+        chosen = np.full((len(self), most), np.iinfo(np.int64).max, np.int64)
         for draw in range(most):
-            rows = rows[k[rows] > draw]
-            top = n[rows] - k[rows] + draw
-            pick = self.below_of(rows, top + 1)
+            rows = np.flatnonzero(k > draw)
+            pick, top = picks[offsets[rows] + draw], tops[offsets[rows] + draw]
             taken = (chosen[rows, :draw] == pick[:, None]).any(axis=1)
             chosen[rows, draw] = np.where(taken, top, pick)
-        used = np.arange(most) < k[:, None]
-        chosen[~used] = np.iinfo(np.int64).max
         chosen.sort(axis=1)
-        return offsets, chosen[used]
+        return offsets, chosen[np.arange(most) < k[:, None]]
 
     def shuffled(self, sizes: Counts) -> tuple[Counts, Counts]:
         """Per row the numbers 0 to size - 1 in random order (Fisher-Yates).
@@ -166,13 +181,23 @@ class Streams:
         offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         most = int(sizes.max(initial=0))
         order = np.tile(np.arange(most, dtype=np.int64), (len(self), 1))
+        steps = np.maximum(sizes - 1, 0)
+        begins = np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
+        number = np.arange(begins[-1]) - np.repeat(begins[:-1], steps)
+        others = self.below_runs(np.repeat(sizes, steps) - number, begins)
         rows = np.flatnonzero(sizes > 1)
         for step in range(1, most):
             rows = rows[sizes[rows] > step]
-            last = sizes[rows] - step
-            other = self.below_of(rows, last + 1)
+            last, other = sizes[rows] - step, others[begins[rows] + step - 1]
             order[rows, last], order[rows, other] = order[rows, other], order[rows, last]
         return offsets, order[np.arange(most) < sizes[:, None]]
+
+
+def _mixed(state: Words) -> Words:
+    """What SplitMix64 says of states."""
+    state = (state ^ (state >> _shift(30))) * _FIRST
+    state = (state ^ (state >> _shift(27))) * _SECOND
+    return state ^ (state >> _shift(31))
 
 
 def _checked(n: int | Counts) -> Words:

@@ -23,6 +23,8 @@ from recsys.randomness import Stream
 _ROWS = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))
 """The letters of a QWERTY keyboard and how far each row is moved to the right, in keys."""
 _MOST_WORDS = 200_000
+WRONG_KEY = 3
+"""Number of the error that hits the wrong key, after letters exchanged, dropped and doubled."""
 _REACH = 1.3
 """Two keys are neighbours when their centres are at most this many keys apart."""
 
@@ -38,10 +40,11 @@ class _LetterCounts(dict[str, int]):
         return count
 
 
-_LETTERS = _LetterCounts()
+LETTERS = _LetterCounts()
+"""Shared by all who mistype."""
 
 
-class _MistypeWords(ReplaceWords):
+class MistypeWords(ReplaceWords):
     """Shared draw: a few of the words that can be mistyped, each by `mistype`."""
 
     count_range: Counts = (1, 1)
@@ -69,7 +72,7 @@ class _MistypeWords(ReplaceWords):
         raise NotImplementedError
 
 
-class Typo(_MistypeWords):
+class Typo(MistypeWords):
     """Mistypes letters of longer English words: exchanged, dropped, doubled, or the neighbouring key."""
 
     name = "typo"
@@ -81,14 +84,14 @@ class Typo(_MistypeWords):
     def places(self, tokens: Tokens) -> list[int]:
         """Long enough words of letters."""
         words, least = tokens.words, self.min_letters
-        return [i for i in tokens.editable if _LETTERS[words[i]] >= least]
+        return [i for i in tokens.editable if LETTERS[words[i]] >= least]
 
     def mistype(self, word: str, rng: Stream) -> str:
         """One of the four errors."""
         return mistyped(word, rng)
 
 
-class KeyboardNoise(_MistypeWords):
+class KeyboardNoise(MistypeWords):
     """Hits a key beside the right one, in its place or along with it, in longer English words."""
 
     name = "keyboard_noise"
@@ -102,16 +105,16 @@ class KeyboardNoise(_MistypeWords):
     def places(self, tokens: Tokens) -> list[int]:
         """Long enough words of letters."""
         words, least = tokens.words, self.min_letters
-        return [i for i in tokens.editable if _LETTERS[words[i]] >= least]
+        return [i for i in tokens.editable if LETTERS[words[i]] >= least]
 
     def mistype(self, word: str, rng: Stream) -> str:
         """The word with one wrong key after its first letter."""
         place = 1 + rng.below(len(word.rstrip(EDGES)) - 1)
-        wrong = like(rng.choice(neighbour_keys(word[place].lower())), word[place])
+        wrong = rng.choice(wrong_keys(word[place]))
         return word[:place] + wrong + word[place + (0 if rng.chance(self.slip) else 1) :]
 
 
-class ChineseNoise(_MistypeWords):
+class ChineseNoise(MistypeWords):
     """Writes a Chinese character for one that sounds the same or looks alike."""
 
     name = "chinese_noise"
@@ -147,15 +150,23 @@ def mistyped(word: str, rng: Stream) -> str:
     """A word with one typing error after its first letter, as fingers make them."""
     last = len(word.rstrip(EDGES)) - 1
     place = 1 + rng.below(last - 1)
-    kind = rng.below(4)
+    kind = rng.below(WRONG_KEY + 1)
+    if kind < WRONG_KEY:
+        return misplaced(word, place, kind)
+    return word[:place] + rng.choice(wrong_keys(word[place])) + word[place + 1 :]
+
+
+def misplaced(word: str, place: int, kind: int) -> str:
+    """A word whose letters at a place are exchanged (0), or of which one is dropped (1) or doubled (2)."""
     if kind == 0:
         return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    if kind == 1:
-        return word[:place] + word[place + 1 :]
-    if kind == 2:
-        return word[: place + 1] + word[place:]
-    wrong = like(rng.choice(neighbour_keys(word[place].lower())), word[place])
-    return word[:place] + wrong + word[place + 1 :]
+    return word[:place] + word[place + 1 :] if kind == 1 else word[: place + 1] + word[place:]
+
+
+@functools.cache
+def wrong_keys(letter: str) -> tuple[str, ...]:
+    """What the keys beside a letter's type, in its case."""
+    return tuple(like(key, letter) for key in neighbour_keys(letter.lower()))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,9 @@ from recsys.augment.text import TextOp, rebuilt, tokens_of
 from recsys.augment.tokens import ADDED, PROTECTED, flat
 from recsys.augment.wordbook import CORES
 from recsys.randomness import Stream
+
+Synonyms = Mapping[str, tuple[str, ...]]
+"""Words used alike, by word in lower case."""
 
 
 def _groups(groups: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
@@ -56,22 +60,28 @@ class InsertWords(TextOp):
         return rebuilt(example, tokens, words, states)
 
 
-class _SwapSynonyms(ReplaceWords):
+class SwapSynonyms(ReplaceWords):
     """Shared draw: some of the words that have a synonym give way to one."""
 
     rate_range: Rates = (0.05, 0.2)
     """Share of the words that is replaced, if so many have a synonym; at least one."""
 
     @abstractmethod
-    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
-        """Words for a word in lower case; none where it has none."""
+    def known(self, mined: Synonyms) -> Callable[[str], tuple[str, ...] | None]:
+        """Gives the synonyms of a word in lower case; `mined` is what the examples carry."""
+
+    def stays(self, word: str, category: str) -> bool:
+        """Whether a word that has synonyms is left alone in texts of a category."""
+        return False
 
     def sample(self, example: TextExample, rng: Stream, strength: float) -> tuple[Any, ...] | None:
         """Draw which of the words with synonyms are replaced, and by which."""
         tokens = tokens_of(example)
-        found, words_of = [], tokens.words
+        found, words_of, known = [], tokens.words, self.known(example.synonyms)
+        category = example.fields.get("category", "")
         for i in tokens.editable:  # a word that may change has more to it than signs
-            if others := self.synonyms(example, CORES[words_of[i]]):
+            core = CORES[words_of[i]]
+            if (others := known(core)) and not self.stays(core, category):
                 found.append((i, words_of[i].strip(EDGES), others))
         if not found:
             return None
@@ -80,11 +90,11 @@ class _SwapSynonyms(ReplaceWords):
         for number in rng.sample(len(found), min(count, len(found))):
             position, core, others = found[number]
             positions.append(position)
-            words.append(tokens.words[position].replace(core, like(rng.choice(others), core), 1))
+            words.append(put_in_place(tokens.words[position], core, rng.choice(others)))
         return tuple(positions), tuple(words)
 
 
-class Synonym(_SwapSynonyms):
+class Synonym(SwapSynonyms):
     """Replaces words by synonyms from groups that an expert of the domain lists."""
 
     name = "synonym"
@@ -114,24 +124,27 @@ class Synonym(_SwapSynonyms):
                 others[word.lower()] = (*others.get(word.lower(), ()), *rest)
         return others
 
-    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+    def known(self, mined: Synonyms) -> Callable[[str], tuple[str, ...] | None]:
         """The rest of the word's groups."""
-        return self._others.get(word, ())
+        return self._others.get
 
 
-class MinedSynonym(_SwapSynonyms):
+class MinedSynonym(SwapSynonyms):
     """Replaces words by ones that this catalogue uses alike, in text and in what is bought together."""
 
     name = "mined_synonym"
     needs = frozenset({"synonyms"})
 
-    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
-        """What was mined for the word; a word of the item's own category is what the item is, and stays."""
-        others = example.synonyms.get(word, ())
-        return () if others and word in flat(example.fields.get("category", "")) else others
+    def known(self, mined: Synonyms) -> Callable[[str], tuple[str, ...] | None]:
+        """What was mined."""
+        return mined.get
+
+    def stays(self, word: str, category: str) -> bool:
+        """A word of the item's own category is what the item is."""
+        return word in flat(category)
 
 
-class WordnetSynonym(_SwapSynonyms):
+class WordnetSynonym(SwapSynonyms):
     """Replaces English words by synonyms of their commonest meaning, where WordNet is installed."""
 
     name = "wordnet_synonym"
@@ -144,9 +157,9 @@ class WordnetSynonym(_SwapSynonyms):
     def _wordnet(self) -> wordnet.WordNet | None:
         return wordnet.open_wordnet(self.folder)
 
-    def synonyms(self, example: TextExample, word: str) -> tuple[str, ...]:
+    def known(self, mined: Synonyms) -> Callable[[str], tuple[str, ...] | None]:
         """Single words of the first sense; none at all where WordNet is not installed."""
-        return () if self._wordnet is None else self._wordnet.synonyms(word)
+        return _nothing if self._wordnet is None else self._wordnet.synonyms
 
 
 class WordInsertion(InsertWords):
@@ -165,10 +178,8 @@ class WordInsertion(InsertWords):
         tokens = tokens_of(example)
         near, words_of = example.synonyms, tokens.words
         pool = [word for i in tokens.editable for word in near.get(CORES[words_of[i]], ())]
-        language = "zh" if tokens.language == "zh" else "en"
-        own = example.fields.get("category", "").replace(",", " ").split()
-        pool += [word for word in (*own, *self.words) if ("zh" if is_chinese(word) else "en") == language]
         pool = [word for word in pool if word.isalpha()]
+        pool += self.besides(example.fields.get("category", ""), tokens.language == "zh")
         gaps = open_gaps(tokens.states)
         low, high = self.count_range
         count = min(int((low + rng.below(high - low + 1)) * strength + 0.5), len(gaps))
@@ -176,6 +187,15 @@ class WordInsertion(InsertWords):
             return None
         chosen = tuple(gaps[i] for i in rng.sample(len(gaps), count))
         return chosen, tuple(rng.choice(pool) for _ in chosen)
+
+    def besides(self, category: str, chinese: bool) -> list[str]:
+        """Words to insert that are no synonyms: the category's and the settings', in the text's language."""
+        own = category.replace(",", " ").split()
+        return [word for word in (*own, *self.words) if is_chinese(word) == chinese and word.isalpha()]
+
+
+def _nothing(word: str) -> None:
+    """No synonym of any word."""
 
 
 def read_lexicon(path: Path) -> list[list[str]]:
@@ -185,6 +205,11 @@ def read_lexicon(path: Path) -> list[list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: the lexicon cannot be read ({error})") from error
     return [words for line in lines if (words := line.partition("#")[0].split())]
+
+
+def put_in_place(word: str, core: str, other: str) -> str:
+    """A word whose core gave way to another, written like it."""
+    return word.replace(core, like(other, core), 1)
 
 
 def like(text: str, model: str) -> str:

@@ -106,3 +106,20 @@ def test_rows_begin_where_their_own_streams_do():
     ids = ["a", "ü", ""]
     stream_of = row_streams(3, "stage", 1)
     assert row_states(ids, 3, "stage", 1).tolist() == [stream_of(row_id).state for row_id in ids]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**64 - 1), st.lists(st.integers(1, 2**32 - 1), max_size=5)),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_several_draws_of_each_row(rows):
+    alone, together = both([key for key, _ in rows])
+    expected = [[s.below(bound) for bound in bounds] for s, (_, bounds) in zip(alone, rows, strict=True)]
+    offsets = np.cumsum([0, *(len(bounds) for _, bounds in rows)])
+    flat = np.array([bound for _, bounds in rows for bound in bounds], np.int64)
+    assert parts(offsets, together.below_runs(flat, offsets)) == expected
+    assert [s.bits() for s in alone] == together.bits().tolist()
+    assert [s.state for s in together.singly()] == [s.state for s in alone]

@@ -35,33 +35,26 @@ class Vocabulary:
 
     Args:
         arrow: The first words.
+        words: They, as Python has them.
     """
 
-    def __init__(self, arrow: pa.Array) -> None:
-        self.words: list[str] = arrow.to_pylist()
-        self._arrow = arrow
+    def __init__(self, arrow: pa.Array, words: list[str]) -> None:
+        self.arrow, self.words = arrow, words
         self._tables: dict[Hashable, NDArray[Any]] = {}
-
-    @property
-    def arrow(self) -> pa.Array:
-        """All words."""
-        new = self.words[len(self._arrow) :]
-        if new:
-            self._arrow = pa.concat_arrays([self._arrow, pa.array(new, pa.string())])
-        return self._arrow
-
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {word: number for number, word in enumerate(self.words)}
 
     def numbers(self, words: Sequence[str]) -> Ints:
         """The words' numbers; new ones are added."""
-        known = self._numbers
-        before = len(known)
-        found = [known.setdefault(word, len(known)) for word in words]
-        if len(known) > before:
-            self.words.extend(list(known)[before:])
-        return np.array(found, np.int64)
+        said = pa.array(words, pa.string())
+        found = pc.index_in(said, value_set=self.arrow)
+        if not found.null_count:
+            known: Ints = found.to_numpy(zero_copy_only=False).astype(np.int64)
+            return known
+        new = said.filter(pc.is_null(found)).dictionary_encode()
+        numbers: Ints = pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        numbers[numbers < 0] = new.indices.to_numpy().astype(np.int64) + len(self.words)
+        self.words.extend(new.dictionary.to_pylist())
+        self.arrow = pa.concat_arrays([self.arrow, new.dictionary])
+        return numbers
 
     def table(self, key: Hashable, made: Table) -> NDArray[Any]:
         """What `made` says of each word, asked once per word and key."""

@@ -7,20 +7,23 @@ beyond ASCII are cut one by one: they are few in English, and Chinese has to be 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from recsys.augment.columns.runs import Ints, counts, interleaved, offsets_of
+from recsys.augment.columns.runs import Ints, counts, offsets_of
 from recsys.augment.columns.texts import LANGUAGES, CutTexts, Originals, Vocabulary
 from recsys.augment.constraints import STATE_OF
-from recsys.augment.tokens import PROTECTED, Tokens
+from recsys.augment.tokens import PROTECTED, Tokens, language_of
 from recsys.augment.wordbook import CLAUSE_END, ENGLISH, FIRST, FREE, KIND, NEGATION, OTHER, WITH_NEXT
 
 _LETTER = re.compile("[A-Za-z]")
 _STATES = np.frombuffer(STATE_OF, np.uint8)
+_BLANK = "\x1f"
+"""A word that is a space, while texts are split; it parts words in Python, so that no word has it."""
 _NEGATED = 2
 """Words behind a negation that go with it, unless a clause ends before."""
 _EN, _OTHER, _NONE = (LANGUAGES.index(name) for name in ("en", "other", "none"))
@@ -30,50 +33,62 @@ def cut_texts(originals: Originals) -> CutTexts:
     """Cut the texts and mark their protected words."""
     arrow = pa.array(originals.texts, pa.string())
     plain = pc.string_is_ascii(arrow).to_numpy(zero_copy_only=False)
-    pool, offsets, singly = _pool(originals, arrow, plain)
-    if _parts_words("".join(pool.dictionary.to_pylist())):
-        plain &= ~np.array([_parts_words(text) for text in originals.texts])
-        pool, offsets, singly = _pool(originals, arrow, plain)
-    words = pool.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    if singly:
-        rows, first = np.flatnonzero(plain), int(offsets[-1])
-        sizes = np.array([len(tokens.words) for tokens in singly.values()])
-        rest = (np.array(list(singly)), words[first:], offsets_of(sizes))
-        words, offsets = interleaved([(rows, words[:first], offsets), rest], len(arrow))
+    singly = _language_by_language(originals, np.flatnonzero(~plain).tolist())
+    if _has_separators(arrow):
+        ours = (row for row in np.flatnonzero(plain).tolist() if not originals.texts[row].isprintable())
+        singly |= {row: " ".join(originals.texts[row].split()) for row in ours}
+    pool, offsets, words = _split(originals.texts, arrow, singly)
     languages, nothing = np.full(len(arrow), _EN, np.uint8), np.empty(0, np.uint8)
-    cut = CutTexts(originals, arrow, Vocabulary(pool.dictionary), words, nothing, offsets, languages)
-    codes = cut.codes()[words]
+    numbers = pool.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    vocabulary = Vocabulary(pool.dictionary, words)
+    cut = CutTexts(originals, arrow, vocabulary, numbers, nothing, offsets, languages)
+    codes = cut.codes()[numbers]
     cut.states = _english_states(cut, codes)
     for name, found in _unknown(cut, codes):
-        for row in found:
-            languages[row] = name
-            cut.states[offsets[row] : offsets[row + 1]] = PROTECTED
-    for row, tokens in singly.items():
-        languages[row] = LANGUAGES.index(tokens.language)
-        cut.states[offsets[row] : offsets[row + 1]] = np.frombuffer(tokens.states, np.uint8)
+        languages[found] = name
+    for row, said in singly.items():
+        if isinstance(said, Tokens):
+            languages[row] = LANGUAGES.index(said.language)
+    for row in np.flatnonzero(languages != _EN).tolist():
+        tokens = singly.get(row)
+        known = np.frombuffer(tokens.states, np.uint8) if isinstance(tokens, Tokens) else PROTECTED
+        cut.states[offsets[row] : offsets[row + 1]] = known
     return cut
 
 
-def _parts_words(text: str) -> bool:
-    """Whether a text has white space of which only Python knows."""
-    return any(mark in text for mark in "\x1c\x1d\x1e\x1f")
+def _language_by_language(originals: Originals, rows: list[int]) -> dict[int, Tokens | str]:
+    """Texts with other characters than ASCII: English with its white space evened out, others cut."""
+    known, tokenise = originals.tokens, originals.protection.tokenise
+    found: dict[int, Tokens | str] = {}
+    for row in rows:
+        text = originals.texts[row]
+        if language_of(text) == "en":
+            found[row] = " ".join(text.split())
+        else:
+            found[row] = tokenise(text, originals.fields[row]) if known is None else known[row]
+    return found
 
 
-def _pool(
-    originals: Originals, arrow: pa.Array, plain: NDArray[np.bool_]
-) -> tuple[pa.DictionaryArray, Ints, dict[int, Tokens]]:
-    """The words of the plain texts, with their offsets, then those of the others, which are cut singly."""
-    whole = bool(plain.all())
-    values, offsets = _split(arrow if whole else arrow.filter(pa.array(plain)))
-    singly = {} if whole else _one_by_one(originals, np.flatnonzero(~plain))
+def _has_separators(arrow: pa.Array) -> bool:
+    """Whether texts have one of the four characters that part words in Python and not in Arrow."""
+    characters = arrow.buffers()[2]
+    if characters is None:
+        return False
+    return bool((np.frombuffer(characters, np.uint8) - np.uint8(0x1C) < 4).any())
+
+
+def _split(
+    texts: Sequence[str], arrow: pa.Array, singly: Mapping[int, Tokens | str]
+) -> tuple[pa.DictionaryArray, Ints, list[str]]:
+    """The words of the texts, one after the other, (n + 1,) where each text's begin, and the distinct words.
+
+    Words that were cut already are parted by a space for a moment, and words that are a space are a mark.
+    """
     if singly:
-        more = pa.array([word for tokens in singly.values() for word in tokens.words], pa.string())
-        values = pa.concat_arrays([values, more])
-    return values.dictionary_encode(), offsets, singly
-
-
-def _split(arrow: pa.Array) -> tuple[pa.Array, Ints]:
-    """The words of ASCII texts, one after the other, and (n + 1,) where each text's begin."""
+        said = list(texts)
+        for row, cut in singly.items():
+            said[row] = cut if isinstance(cut, str) else " ".join(map(_marked, cut.words))
+        arrow = pa.array(said, pa.string())
     trimmed = pc.ascii_trim_whitespace(arrow)
     lists = pc.ascii_split_whitespace(trimmed)
     offsets = lists.offsets.to_numpy().astype(np.int64)
@@ -83,15 +98,16 @@ def _split(arrow: pa.Array) -> tuple[pa.Array, Ints]:
         sizes = np.diff(offsets)
         sizes[empty] = 0
         values, offsets = values.filter(pc.not_equal(values, "")), offsets_of(sizes)
-    return values, offsets
+    pool = values.dictionary_encode()
+    words = pool.dictionary.to_pylist()
+    if singly and _BLANK in words:
+        words[words.index(_BLANK)] = " "
+        pool = pa.DictionaryArray.from_arrays(pool.indices, pa.array(words, pa.string()))
+    return pool, offsets, words
 
 
-def _one_by_one(originals: Originals, rows: Ints) -> dict[int, Tokens]:
-    known, tokenise = originals.tokens, originals.protection.tokenise
-    texts, fields = originals.texts, originals.fields
-    return {
-        row: known[row] if known is not None else tokenise(texts[row], fields[row]) for row in rows.tolist()
-    }
+def _marked(word: str) -> str:
+    return _BLANK if word == " " else word
 
 
 def _english_states(cut: CutTexts, codes: NDArray[np.uint8]) -> NDArray[np.uint8]:

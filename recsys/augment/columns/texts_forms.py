@@ -9,6 +9,8 @@ from recsys.augment.columns.running import Form
 from recsys.augment.columns.texts import TextRows
 from recsys.augment.columns.texts_drawing import by_columns, one_by_one
 from recsys.augment.columns.texts_moving import has_clauses, word_dropout, word_swap
+from recsys.augment.columns.texts_noise import keyboard_noise, typo
+from recsys.augment.columns.texts_words import swap_synonyms, word_insertion
 from recsys.augment.noise import ChineseNoise, KeyboardNoise, Typo
 from recsys.augment.op import Op
 from recsys.augment.text import ClauseShuffle, WordDropout, WordSwap
@@ -18,13 +20,13 @@ FORMS: dict[type[Op[Any]], Form[TextRows]] = {
     AttributeBackfill: one_by_one(),
     ChineseNoise: one_by_one(),
     ClauseShuffle: one_by_one(has_clauses),
-    KeyboardNoise: one_by_one(),
-    MinedSynonym: one_by_one(),
-    Synonym: one_by_one(),
+    KeyboardNoise: by_columns(keyboard_noise),
+    MinedSynonym: by_columns(swap_synonyms),
+    Synonym: by_columns(swap_synonyms),
     TermExpansion: one_by_one(),
-    Typo: one_by_one(),
+    Typo: by_columns(typo),
     WordDropout: by_columns(word_dropout),
-    WordInsertion: one_by_one(),
+    WordInsertion: by_columns(word_insertion),
     WordSwap: by_columns(word_swap),
-    WordnetSynonym: one_by_one(),
+    WordnetSynonym: by_columns(swap_synonyms),
 }

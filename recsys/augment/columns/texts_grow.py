@@ -121,23 +121,33 @@ def _fill(
     first: int,
 ) -> None:
     """Put the accepted candidates into the columns."""
-    kept: Ints = np.flatnonzero(judged.reasons == ACCEPTED)
-    cut, texts = done.batch.cut, judged.texts.take(pa.array(kept))
-    parents = done.batch.parents[kept]
-    parent_ids = pa.array(cut.originals.row_ids, pa.string()).take(pa.array(parents))
-    ends = suffixes[0] if len(suffixes) == 1 else _copies(done.rows[kept], suffixes)
+    good = judged.reasons == ACCEPTED
+    kept: Ints = np.flatnonzero(good)
+    index = pa.array(kept)
+
+    def taken(column: pa.Array) -> pa.Array:
+        return column if good.all() else column.take(index)
+
+    cut, parents = done.batch.cut, done.batch.parents[kept]
+    ids = pa.array(cut.originals.row_ids, pa.string())
+    parent_ids = ids if _each(parents, len(ids)) else ids.take(pa.array(parents))
+    ends = suffixes[0]
+    if len(suffixes) > 1:
+        ends = pa.array(suffixes).take(pa.array(done.rows[kept] % len(suffixes)))
     grown.parents = Numbers(parents + first)
     grown.row_ids = Strings(pc.binary_join_element_wise(parent_ids, ends, ""))
     grown.parent_ids = Strings(parent_ids)
     grown.originals = Made(parents, lambda rows: _originals_at(cut, rows))
-    grown.children = Saying(kept, lambda rows: _edited(done.batch, judged.texts, rows), Strings(texts))
-    grown.plans = Plans(branch.ops, Strings(done.plans.whole().take(pa.array(kept))))
-    grown.chains = Strings(done.chains.texts().take(pa.array(kept)))
+    texts = Strings(taken(judged.texts))
+    grown.children = Saying(kept, lambda rows: _edited(done.batch, judged.texts, rows), texts)
+    grown.plans = Plans(branch.ops, Strings(taken(done.plans.whole())))
+    grown.chains = Strings(taken(done.chains.texts()))
     grown.modification = Numbers(judged.gone[kept])
 
 
-def _copies(rows: Ints, suffixes: list[str]) -> pa.Array:
-    return pa.array(suffixes).take(pa.array(rows % len(suffixes)))
+def _each(rows: Ints, count: int) -> bool:
+    """Whether ascending rows are each of so many, once."""
+    return len(rows) == count and bool((np.diff(rows) == 1).all())
 
 
 def _edited(batch: TextRows, texts: pa.Array, rows: Rows) -> list[TextExample]:
