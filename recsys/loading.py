@@ -48,6 +48,8 @@ DETAILS = ("title", "category", "brand", "price")
 WEIGHTS = ("covisitation", "following", "ease")
 """Item-to-item weights of a run: each a setting of `[retrieve]` and three files."""
 _PARTS = ("indptr", "indices", "data")
+FEATURE_MEANS = "feature_means"
+"""In the manifest's stage `ranker`: the means over the candidates that it learned from."""
 ONLINE = "online"
 """The stage of the manifest that says whether requests are augmented: `kept`, and why."""
 
@@ -137,10 +139,20 @@ def load_run(
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
     sources = build_sources(config.retrieve, index, load_weights(run, config.retrieve), shelf)
     rules = (rules or NO_RULES).over(config.rules.to_rules())
-    recommender = Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
+    means = _feature_means(manifest)
+    recommender = Recommender(
+        shelf, tower, index, sources, scorer, config.features.history_length, rules, means
+    )
     moment = int(manifest.stages["export"]["moment"])
     augmenter = augmenter_of(run, manifest, config, shelf, augment)
     return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter, index)
+
+
+def _feature_means(manifest: Manifest) -> Floats | None:
+    """What explanations compare features with; None in a run that does not tell."""
+    means = manifest.stages.get("ranker", {}).get(FEATURE_MEANS)
+    fits = means is not None and len(means) == len(RANK_FEATURES)
+    return np.asarray(means, np.float32) if fits else None
 
 
 def load_recommender(path: Path, threads: int | None = None) -> Recommender:

@@ -14,6 +14,7 @@ from recsys.artifacts import replacing
 from recsys.config import RankConfig
 from recsys.errors import ArtifactError
 from recsys.export import dynamic, write_graph
+from recsys.loading import FEATURE_MEANS
 from recsys.model.ranker import Ranker, RankingLists, fit_ranker
 from recsys.randomness import generator
 from recsys.rank_features import RANK_FEATURES
@@ -85,6 +86,7 @@ def train_ranker(
         "candidates_per_user": round(len(lists.labels) / len(lists), 1),
         "candidate_recall": round(float(lists.labels.sum()) / max(wanted, 1), 4),
         **figures,
+        FEATURE_MEANS: [float(mean) for mean in lists.features.mean(axis=0)],
         "parity": parity,
     }
 

@@ -8,7 +8,7 @@ the popular list, flagged as a fallback, and a list that runs short is filled fr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.contexts import Vocabulary
 from recsys.errors import UnknownItemError
+from recsys.explain import Asker, Parts, explain
 from recsys.listing import POPULAR, Listing, Lists, Scored
 from recsys.rank_features import SOURCES, Candidates, candidate_features
 from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source
@@ -60,6 +61,7 @@ class Shelf:
 class Ranked:
     """A batch's scored candidates before the cut to k: the ranker is trained on them, too."""
 
+    batch: Batch
     candidates: Candidates
     features: Floats
     scores: Floats
@@ -78,10 +80,12 @@ class Recommender:
         scorer: Scorer | None,
         history_length: int,
         rules: Rules = NO_RULES,
+        feature_means: Floats | None = None,
     ) -> None:
         """Args: the parts; without a scorer candidates are ranked by match score, then by source rank.
 
-        `rules` hold for every answer, as far as a query says nothing else.
+        `rules` hold for every answer, as far as a query says nothing else. `feature_means` are what
+        explanations compare features with.
         """
         unknown = {source.name for source in sources} - set(SOURCES)
         if unknown:
@@ -95,6 +99,7 @@ class Recommender:
         share = facts["count"] / max(float(facts["count"].sum()), 1.0)
         self._lists = Lists(self.vocabulary, Labels.of(shelf.details), popular, share, shelf.item_vectors)
         self._rules = rules
+        self._parts = Parts(self.vocabulary, shelf.item_vectors, encoder, sources, scorer, feature_means)
 
     def recommend(self, queries: Sequence[Query]) -> list[RankedList]:
         """One list per query, in order, each of `k` places (fewer where the allowed catalogue is smaller)."""
@@ -147,7 +152,7 @@ class Recommender:
             scores = (features[:, 0] - 1e-4 * np.minimum(best, 1e3)).astype(np.float32)
         else:
             scores = self._scorer.score(features)
-        return Ranked(candidates, features, scores)
+        return Ranked(batch, candidates, features, scores)
 
     def scores(self, query: Query, excluded: Rows, rows: Rows) -> Floats:
         """What the ranker says of some items for one query, whoever proposes them.
@@ -180,7 +185,13 @@ class Recommender:
             )
             fallback = self._fallback_reason(query)
             listing = self._lists.make(found, query.k, rules[i], excluded[i], personal=fallback is None)
-            answers.append(self._answer(query, listing, fallback))
+            answer = self._answer(query, listing, fallback)
+            if query.explain:
+                asker = self._asker(query, ranked.batch, i)
+                reasons = explain(self._parts, asker, found, ranked.features[span], listing)
+                places = zip(answer.items, reasons, strict=True)
+                answer = replace(answer, items=tuple(replace(p, explanation=why) for p, why in places))
+            answers.append(answer)
         return answers
 
     def _answer(self, query: Query, listing: Listing, fallback: str | None) -> RankedList:
@@ -189,6 +200,12 @@ class Recommender:
         note = None if query.views is None else query.views.note
         places = self._places(listing.rows, listing.scores, listing.sources)
         return RankedList(places, fallback, query.degraded, note, listing.notes)
+
+    def _asker(self, query: Query, batch: Batch, i: int) -> Asker:
+        views = [] if query.views is None else [self._newest(view) for view in query.views.histories]
+        return Asker(
+            batch.histories[i], batch.owned[i], query.moment, batch.user_vectors[i], views, _weight(query)
+        )
 
     def excluded_rows(self, query: Query) -> Rows:
         """Rows that a query may not be answered with, ascending and distinct.

@@ -119,12 +119,9 @@ class ItemToItemSource:
         rows: list[Rows] = []
         weights: list[Floats] = []
         for history, owned in zip(batch.histories, batch.owned, strict=True):
-            if self._decay is not None:
-                rows.append(history.rows)
-                weights.append(self._decay ** np.arange(len(history.rows) - 1, -1, -1, dtype=np.float32))
-            else:
-                rows.append(owned.rows)
-                weights.append(np.full(len(owned.rows), max(len(owned.rows), 1) ** -0.5, np.float32))
+            mine, weight = self._have(history, owned)
+            rows.append(mine)
+            weights.append(weight)
         offsets = np.concatenate([[0], np.cumsum([len(part) for part in rows])])
         have = sparse.csr_matrix(
             (np.concatenate(weights), np.concatenate(rows), offsets), (len(batch), self._matrix.shape[0])
@@ -133,6 +130,22 @@ class ItemToItemSource:
         found, scores = top_rows(dense, self._num + batch.spare)
         found[scores <= 0] = -1
         return Proposals(found, scores, self._num, dense)
+
+    def evidence(self, history: EncodedHistory, owned: OwnedRows, items: Rows) -> tuple[Rows, Floats]:
+        """What the scores of some items are made of.
+
+        Returns:
+            (m,) the user's rows, and (m, len(items)) what each puts in: columns add up to the `dense` scores.
+        """
+        rows, weights = self._have(history, owned)
+        return rows, weights[:, None] * self._matrix[rows][:, items].toarray()
+
+    def _have(self, history: EncodedHistory, owned: OwnedRows) -> tuple[Rows, Floats]:
+        """What the user had that this source looks at, and the weight of each."""
+        if self._decay is not None:
+            back = np.arange(len(history.rows) - 1, -1, -1, dtype=np.float32)
+            return history.rows, np.asarray(self._decay**back, np.float32)
+        return owned.rows, np.full(len(owned.rows), max(len(owned.rows), 1) ** -0.5, np.float32)
 
 
 class RepeatsSource:

@@ -19,6 +19,7 @@ from recsys.types import EncodedHistory, Floats
 
 _BLOCK_BYTES = 32 * 2**20
 _TEXT_BATCH_TOKENS = 4096
+_PARTS_TOLERANCE = 1e-3
 
 
 class OnnxUserTower:
@@ -59,6 +60,36 @@ class OnnxUserTower:
                 (found,) = self._session.run(["user"], inputs)
                 users[span][known] = found[known]
         return users
+
+    def parts(self, history: EncodedHistory, moment: int) -> Floats | None:
+        """What each event puts into the user's vector, (events, dim); those that are not read put in nothing.
+
+        The graph is asked for its weights: in the place of item vectors it is given directions of their own,
+        one per event, and its output then holds the weights, up to the scale that the sum's unit norm gives.
+        Every call holds the newest event, so that calls share a scale. None where the parts do not add up to
+        the vector that the graph gives, that is, where it is no weighted sum.
+        """
+        count = min(len(history.rows), self._length)
+        out = np.zeros((len(history.rows), self._dim), np.float32)
+        if not count:
+            return out
+        inputs = self._inputs([history], [moment])
+        weights = np.ones(count)
+        for start in range(1, count, self._dim - 1):
+            places = np.arange(start, min(start + self._dim - 1, count))
+            probe = np.zeros_like(inputs["history"])
+            probe[0, 0, 0] = 1.0
+            probe[0, places, places - start + 1] = 1.0
+            (found,) = self._session.run(["user"], inputs | {"history": probe})
+            weights[places] = found[0, places - start + 1] / max(float(found[0, 0]), 1e-30)
+        summands = weights[:, None] * inputs["history"][0, :count]
+        (whole,) = self._session.run(["user"], inputs)
+        total = summands.sum(axis=0)
+        summands *= float(whole[0] @ total) / max(float(total @ total), 1e-30)
+        if not np.allclose(summands.sum(axis=0), whole[0], atol=_PARTS_TOLERANCE):
+            return None
+        out[-1 : -count - 1 : -1] = summands
+        return out
 
     def _inputs(self, histories: Sequence[EncodedHistory], moments: Sequence[int]) -> dict[str, NDArray[Any]]:
         shape = (len(histories), self._length)

@@ -1,4 +1,4 @@
-"""What an answer may be asked to keep to: plain values that configuration, requests and the path share."""
+"""What an answer may be asked to keep to and can say of itself: plain values that every room shares."""
 
 from __future__ import annotations
 
@@ -107,3 +107,55 @@ class Rules:
 
 NO_RULES = Rules()
 """Nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one item of the user's, or several together, put into an item's scores."""
+
+    item_id: str | None
+    """None for several together."""
+    match: float
+    """Part of the match: the user's vector times the item's."""
+    sources: Mapping[str, float]
+    """Part of the score of each item-to-item source, by its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One feature of the ranker: its value, and how much the score falls when it has its usual value."""
+
+    feature: str
+    value: float
+    contribution: float
+    """Score minus the score with this feature at its mean; these do not add up to anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item stands where it does.
+
+    `match` is the sum over `history`, `others` and `augmented`; `source_scores[s]` is the sum of
+    `sources[s]` over `history` and `others`; `place_by_score - rank` is the sum of `moves`.
+    """
+
+    proposed: Mapping[str, int]
+    """Place (1 is best) in each source that proposed the item, excluded ones not counted."""
+    score: float
+    """The ranker's."""
+    match: float | None
+    """None where the place was filled in, or the user has no vector."""
+    source_scores: Mapping[str, float]
+    """Score by each item-to-item source that scored the item."""
+    history: tuple[Evidence, ...]
+    """The user's items that contributed most, most first."""
+    others: Evidence
+    """What the user's other items put in together; of the match all, where the tower is no weighted sum."""
+    augmented: float
+    """Part of the match that comes from augmented views of the history; 0 where none took part."""
+    features: tuple[Contribution, ...]
+    """The strongest, by size of the contribution."""
+    place_by_score: int
+    """Place before rules."""
+    moves: Mapping[str, int]
+    """Places gained (lost, below zero) by `boosts`, by `diversity`, and by `places` (pins and caps)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.terms import NO_RULES, Rules
+from recsys.terms import NO_RULES, Explanation, Rules
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -119,6 +119,8 @@ class Query:
     """What online augmentation made of the history; None where nobody asked it."""
     rules: Rules = NO_RULES
     """What this request asks of its list; what it does not say the run's rules decide."""
+    explain: bool = False
+    """Whether each place comes with an explanation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class Recommendation:
     """1 is best."""
     sources: tuple[str, ...]
     """Which retrieval sources proposed it, by name; never empty."""
+    explanation: Explanation | None = None
+    """Why it stands there, where the query asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,18 @@ class UserEncoder(Protocol):
 
     def encode(self, histories: Sequence[EncodedHistory], moments: Sequence[int]) -> Floats:
         """User vectors of unit norm, (batch, dim); a history without rows gives the zero vector."""
+        ...
+
+
+@runtime_checkable
+class PooledEncoder(Protocol):
+    """A user tower whose vector is a weighted sum of what it reads of each event, so that it comes apart."""
+
+    def parts(self, history: EncodedHistory, moment: int) -> Floats | None:
+        """(events, dim), oldest first as in the history: they add up to the user's vector.
+
+        None where they would not: the tower is then no weighted sum.
+        """
         ...
 
 

@@ -51,6 +51,7 @@ def recommend(
     """Answer one request: one feature read, one call of the recommender."""
     started = time.perf_counter()
     query, read = _query(request, release, max_run_age_days)
+    query = replace(query, explain=request.explain)
     if request.rules is not None:
         query = replace(query, rules=request.rules.to_rules())
     built = time.perf_counter()
@@ -75,6 +76,8 @@ def recommend(
             "total": _ms(started, time.perf_counter()),
         },
     )
+    if request.explain:
+        telemetry.explained.inc()
     telemetry.stages.labels("features").observe(read - started)
     telemetry.stages.labels("augment").observe(expanded - built)
     telemetry.stages.labels("recommend").observe(ranked - expanded)
@@ -279,6 +282,7 @@ def _items(answer: RankedList, release: Release) -> tuple[RecommendedItem, ...]:
             score=place.score,
             title=release.backend.item(place.item_id)["title"],
             sources=place.sources,
+            explanation=place.explanation,
         )
         for place in answer.items
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recsys.terms import LARGEST_BOOST, MOST_PINS, Boosts, Rules
+from recsys.terms import LARGEST_BOOST, MOST_PINS, Boosts, Explanation, Rules
 from recsys.types import POSITIVE_DEFAULT
 
 MAX_K = 100
@@ -137,6 +137,7 @@ class RecommendationRequest(Asking):
                 {"history": [{"item_id": "i7"}], "augment": False},
                 {"user_id": "u42", "rules": {"categories": ["lamps"], "max_price": 50, "diversity": 0.7}},
                 {"user_id": "u42", "rules": {"pins": {"i9": 1}, "boost_brands": {"Oak & Co": 0.5}}},
+                {"user_id": "u42", "k": 3, "explain": True},
                 {"user_id": "u42", "rules": {"max_per_category": 3, "max_per_brand": 2, "within": 10}},
                 {},
             ]
@@ -147,6 +148,8 @@ class RecommendationRequest(Asking):
     """Whether a short history may be augmented; what was done stands in the answer's `augmentation`."""
     rules: ListRules | None = None
     """Filters, pins, boosts, diversity and caps of this list."""
+    explain: bool = False
+    """Whether each item comes with an explanation; it costs a few milliseconds."""
 
 
 class SearchRequest(Asking):
@@ -178,6 +181,8 @@ class RecommendedItem(Wire):
     title: str | None
     sources: tuple[str, ...]
     """Which retrieval sources proposed it."""
+    explanation: Explanation | None = None
+    """Why it stands there, where the request asks: see the documentation for the fields."""
 
 
 class AugmentationNote(Wire):

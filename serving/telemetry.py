@@ -31,9 +31,7 @@ class Telemetry:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.requests = Counter(
-            "recsys_requests_total", "Requests answered.", ["route", "status"], registry=registry
-        )
+        self.requests = self._counter("requests", "Requests answered.", "route", "status")
         self.stages = Histogram(
             "recsys_stage_seconds",
             "Time within a request, by stage.",
@@ -41,38 +39,15 @@ class Telemetry:
             buckets=_STAGE_SECONDS,
             registry=registry,
         )
-        self.fallbacks = Counter(
-            "recsys_fallbacks_total", "Lists that are not personal, by reason.", ["reason"], registry=registry
-        )
-        self.degraded = Counter(
-            "recsys_degraded_total",
-            "Answers with something amiss, by reason.",
-            ["reason"],
-            registry=registry,
-        )
-        self.searches = Counter(
-            "recsys_searches_total",
-            "Searches answered, by order: `personal` or `plain`.",
-            ["order"],
-            registry=registry,
-        )
-        self.rules = Counter(
-            "recsys_rules_total",
-            "Requests that ask for rules of their own, by kind.",
-            ["rule"],
-            registry=registry,
-        )
-        self.rule_notes = Counter(
-            "recsys_rule_notes_total",
-            "Lists that had to be filled, caps that gave way, pins that were not allowed.",
-            ["note"],
-            registry=registry,
-        )
-        self.augmentations = Counter(
-            "recsys_augmentations_total",
-            "Answers by what online augmentation did: `used`, or why not.",
-            ["outcome"],
-            registry=registry,
+        count = self._counter
+        self.fallbacks = count("fallbacks", "Lists that are not personal, by reason.", "reason")
+        self.degraded = count("degraded", "Answers with something amiss, by reason.", "reason")
+        self.explained = count("explained", "Lists answered with explanations.")
+        self.searches = count("searches", "Searches answered, by order: `personal` or `plain`.", "order")
+        self.rules = count("rules", "Requests that ask for rules of their own, by kind.", "rule")
+        self.rule_notes = count("rule_notes", "What became of rules, as answers say it, by note.", "note")
+        self.augmentations = count(
+            "augmentations", "Answers by what online augmentation did: `used`, or why not.", "outcome"
         )
         self.augmentation = Histogram(
             "recsys_augmentation_seconds",
@@ -85,14 +60,15 @@ class Telemetry:
             "Ops and gates of the run's policy that a request cannot run.",
             registry=registry,
         )
-        self.refusals = Counter(
-            "recsys_refusals_total", "Requests refused because too many were waiting.", registry=registry
-        )
+        self.refusals = count("refusals", "Requests refused because too many were waiting.")
         self.in_flight = Gauge("recsys_in_flight", "Requests waiting or computing.", registry=registry)
-        self.loads = Counter("recsys_run_loads_total", "Runs loaded.", ["outcome"], registry=registry)
+        self.loads = count("run_loads", "Runs loaded.", "outcome")
         self._run: Gauge | None = None
         self.items = Gauge("recsys_index_items", "Items in the index.", registry=registry)
         self.loaded = Gauge("recsys_run_loaded_timestamp", "When the run was loaded.", registry=registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"recsys_{name}_total", help_text, labels, registry=self.registry)
 
     def took_over(self, run_id: str, num_items: int) -> None:
         """A run answers from now on."""

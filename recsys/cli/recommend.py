@@ -61,6 +61,7 @@ MOST = 1000
     metavar="KEY=VALUE",
     help="One more of them, for example max_per_brand=2; can be repeated.",
 )
+@click.option("--explain", "explain_wanted", is_flag=True, help="Add a column that says why, as JSON.")
 @click.option("--threads", type=click.IntRange(1), default=None, help="Threads; default: all cores.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
 def command(
@@ -72,6 +73,7 @@ def command(
     augment: Switch,
     rules_file: Path | None,
     settings: tuple[str, ...],
+    explain_wanted: bool,
     threads: int | None,
     out: Path,
 ) -> None:
@@ -95,7 +97,9 @@ def command(
     if isinstance(at, datetime):
         moment = int(at.replace(tzinfo=UTC).timestamp())
     asked = read_users(users)
-    table = recommend_users(loaded, asked, k, moment, exclude_seen=exclude_seen, rules=rules)
+    table = recommend_users(
+        loaded, asked, k, moment, exclude_seen=exclude_seen, rules=rules, explain=explain_wanted
+    )
     if not table.num_rows:
         raise InputError("the rules leave no item that may be answered", hint="Look at filters and blocks")
     with replacing(out) as temporary:

@@ -106,6 +106,42 @@ def test_works_over_a_memory_map(tower_path, vectors, tmp_path):
     )
 
 
+@pytest.mark.parametrize("count", [1, 2, 4, 5, 9])
+def test_the_parts_of_a_user_vector_add_up_and_are_the_weights(tower_path, vectors, count):
+    """More events than dimensions take several calls; those beyond the length are not read."""
+    tower = OnnxUserTower(tower_path, vectors, history_length=7, threads=1)
+    rng = np.random.default_rng(count)
+    history = encoded(rng.integers(0, 9, count), rng.integers(0, 3, count), 90 + np.arange(count))
+    parts = tower.parts(history, 120)
+    (user,) = tower.encode([history], [120])
+    assert parts.shape == (count, DIM)
+    np.testing.assert_allclose(parts.sum(axis=0), user, rtol=1e-4)
+    newest = min(count, 7)
+    assert not parts[: count - newest].any()
+    for back in range(newest):
+        at = count - 1 - back
+        weight = (back + 1) * (1 + history.event_codes[at]) + 120 - history.timestamps[at]
+        np.testing.assert_allclose(parts[at], weight * vectors[history.rows[at]], rtol=1e-3, atol=1e-3)
+
+
+def test_a_tower_that_is_no_weighted_sum_has_no_parts(tmp_path, vectors):
+    nodes = [
+        helper.make_node("Cast", ["mask"], ["m"], to=F),
+        helper.make_node("Cast", ["events"], ["e"], to=F),
+        helper.make_node("Add", ["e", "gaps"], ["g"]),
+        helper.make_node("Mul", ["g", "m"], ["gm"]),
+        helper.make_node("ReduceSum", ["gm", "axis1"], ["bias"], keepdims=1),
+        helper.make_node("ReduceSum", ["history", "axis1"], ["total"], keepdims=0),
+        helper.make_node("Mul", ["total", "total"], ["square"]),
+        helper.make_node("Add", ["square", "bias"], ["user"]),
+    ]
+    inputs = [("history", F, ["b", "l", DIM]), ("events", INT, ["b", "l"])]
+    inputs += [("gaps", F, ["b", "l"]), ("mask", B, ["b", "l"])]
+    constants = [("axis1", np.array([1], np.int64))]
+    path = save(tmp_path / "other.onnx", nodes, inputs, [("user", F, ["b", DIM])], constants)
+    assert OnnxUserTower(path, vectors, 5, 1).parts(encoded([1, 2, 3]), 120) is None
+
+
 def test_tower_of_another_width_is_refused(tower_path):
     with pytest.raises(ArtifactError, match="4 wide, the run's vectors are 6"):
         OnnxUserTower(tower_path, np.zeros((3, 6), np.float32), 3, 1)

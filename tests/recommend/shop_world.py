@@ -58,6 +58,10 @@ class MeanEncoder:
                 out[i] = total / np.linalg.norm(total)
         return out
 
+    def parts(self, history: EncodedHistory, moment: int) -> Floats:
+        vectors = self._vectors[history.rows]
+        return vectors / max(float(np.linalg.norm(vectors.sum(0))), 1e-12)
+
 
 @dataclass
 class World:

@@ -7,6 +7,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from fake_service import wait_ready
 from fastapi.testclient import TestClient
@@ -92,6 +93,40 @@ def test_http_batch_and_the_recommender_give_one_list_under_any_rules(client, ru
     assert len(ids) == (0 if rules.get("categories") == ["no such"] else 8)
     if "pins" in rules:
         assert (ids[0], ids[3]) == ("i50", "i3")
+
+
+def test_explanations_over_http_are_those_of_a_batch(client, runs, tmp_path, capsys):
+    out, users = tmp_path / "recs.parquet", tmp_path / "users.csv"
+    users.write_text("user_id\nu2\nnobody\n")
+    arguments = [
+        "recommend",
+        "--run",
+        str(runs / "live"),
+        "--users",
+        str(users),
+        "--k",
+        "4",
+        "--out",
+        str(out),
+    ]
+    assert main([*arguments, "--explain", "--rule", "pins={i50 = 2}"]) == 0
+    batch = [row for row in pq.read_table(out).to_pylist() if row["user_id"] == "u2"]
+    moment = load_run(runs / "live", 1).moment
+    answer = post(client, user_id="u2", k=4, explain=True, rules={"pins": {"i50": 2}}, at=moment)
+    for row, item in zip(batch, answer["items"], strict=True):
+        said, other = json.loads(row["explanation"]), item["explanation"]
+        assert row["item_id"] == item["item_id"]
+        assert said["match"] == pytest.approx(other["match"], abs=1e-5)
+        assert said["proposed"] == other["proposed"]
+        assert [one["item_id"] for one in said["history"]] == [one["item_id"] for one in other["history"]]
+        total = sum(one["match"] for one in other["history"]) + other["others"]["match"] + other["augmented"]
+        assert total == pytest.approx(other["match"], abs=1e-4)
+        assert other["place_by_score"] - item["rank"] == sum(other["moves"].values())
+    assert answer["items"][1]["item_id"] == "i50"
+    assert "recsys_explained_total" in client.get("/metrics").text
+    assert all(item["explanation"] is None for item in post(client, user_id="u2", k=4)["items"])
+    assert main(arguments) == 0
+    assert "explanation" not in pq.read_table(out).column_names
 
 
 def test_nothing_allowed_is_an_honest_empty_answer(client):
