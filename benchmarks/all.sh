@@ -22,12 +22,14 @@ part() { # part TITLE COMMAND...: its output into the report; a missed bar is re
     fi
 }
 
-# The references have an environment of their own, made anew when their list changes.
+# The references have an environment of their own, made anew when their list changes. It stands on the project's, so
+# that both sides run on the same torch and transformers, and nothing large is installed twice.
 venv=$out/references
 sum=$(cksum <benchmarks/requirements.txt)
 if [ "$(cat "$venv/.made" 2>/dev/null)" != "$sum" ]; then
     rm -rf "$venv"
     if .venv/bin/python -m venv "$venv" &&
+        echo "$PWD"/.venv/lib/python*/site-packages >"$(echo "$venv"/lib/python*/site-packages)/project.pth" &&
         "$venv/bin/pip" install --quiet --disable-pip-version-check -r benchmarks/requirements.txt 2>"$out/pip.txt"; then
         printf '%s' "$sum" >"$venv/.made"
     else
@@ -45,11 +47,14 @@ for data in "$@"; do
         --data "$data" --references "$venv/bin/python" --out "$out/$(basename "$data")" $check
 done
 
-if [ -e benchmarks/online_augment.py ]; then
-    part "Augmentation of requests" .venv/bin/python benchmarks/online_augment.py $check
+if "$venv/bin/python" -c "import sentence_transformers" 2>/dev/null; then
+    part "Fine-tuning: $(basename "$1")" env OMP_NUM_THREADS=1 .venv/bin/python benchmarks/finetune_speed.py \
+        --data "$1" --references "$venv/bin/python" --out "$out/$(basename "$1")" $check
 else
-    say "" "Left out: augmentation of requests: there is no benchmarks/online_augment.py"
+    say "" "Left out: fine-tuning beside sentence-transformers, which is not among the references' packages"
 fi
+
+part "Augmentation of requests" .venv/bin/python benchmarks/online_augment.py $check
 
 if [ -e "$run" ]; then
     part "Requests to the service" benchmarks/run.sh "$run" "$port"
