@@ -17,7 +17,7 @@ from recsys.augment.op import Counts
 from recsys.randomness import Stream
 
 
-class _Borrow(HistoryOp):
+class BorrowOp(HistoryOp):
     """Shared draw and edit: lent events come in at their own time."""
 
     parameters = ("items", "event_types", "timestamps", "lenders")
@@ -60,7 +60,7 @@ class _Borrow(HistoryOp):
         return with_events(example, tuple(history), tuple(events), tuple(times))
 
 
-class Borrow(_Borrow):
+class Borrow(BorrowOp):
     """Borrows events from the users whose histories are most alike."""
 
     name = "borrow"
@@ -71,7 +71,7 @@ class Borrow(_Borrow):
     """Histories with fewer events are left alone: nobody is like an empty one."""
 
 
-class SocialBorrow(_Borrow):
+class SocialBorrow(BorrowOp):
     """Borrows events from friends, where the dataset has relations; fills empty histories too."""
 
     name = "social_borrow"
@@ -79,7 +79,7 @@ class SocialBorrow(_Borrow):
     needs = frozenset({"friends"})
 
 
-class CrossDomainBorrow(_Borrow):
+class CrossDomainBorrow(BorrowOp):
     """Borrows what the same user did in another domain, in terms of this catalogue's items."""
 
     name = "cross_domain_borrow"

@@ -14,15 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from recsys.augment.columns.lending import interleaved
+from recsys.augment.columns.runs import offsets_of, owners, places
+from recsys.augment.columns.spans import Lent, Spans
 from recsys.augment.example import NO_EARLIER, NO_NEIGHBOURS, Event, Item
 from recsys.augment.neighbours import newest_contexts, text_neighbours
 from recsys.contexts import Contexts
 from recsys.types import Floats
 
-Lender = Callable[[int, int], list[tuple[Event, ...]]]
+Lender = Callable[[int, int], Lent]
 """What contexts `start` to `stop` may borrow."""
 _MOST = 10
 """Events that are lent to one row at most, the newest first."""
+_ASKED = 1024
+"""Rows whose likeness to all users is computed at one time."""
 _COMMON = 0.02
 """Items that more than this share of the users had say little of who is alike."""
 
@@ -38,7 +43,7 @@ class HistorySide(NamedTuple):
     def lent(self, start: int, stop: int) -> list[dict[str, tuple[Event, ...]]]:
         """Per context, what each lender lends."""
         parts = {name: lender(start, stop) for name, lender in self.lenders.items()}
-        return [{name: part[i] for name, part in parts.items()} for i in range(stop - start)]
+        return [{name: part.events_of(i) for name, part in parts.items()} for i in range(stop - start)]
 
 
 NO_SIDE = HistorySide()
@@ -54,16 +59,17 @@ class UserEvents:
     def __init__(self, contexts: Contexts) -> None:
         contexts.require_fit()
         contexts.require_original()
-        self._newest = newest_contexts(contexts)
-        self.user_ids: list[str] = self._newest.user_ids.tolist()
+        self.newest = newest_contexts(contexts)
+        """A context per user."""
+        self.user_ids: list[str] = self.newest.user_ids.tolist()
         self.row_of = {user: row for row, user in enumerate(self.user_ids)}
 
     def before(self, user: int, moment: int, most: int = _MOST) -> list[Event]:
         """The user's newest events strictly before a moment, newest first."""
-        history = self._newest.history(user)
-        at = int(self._newest.moments[user])
+        history = self.newest.history(user)
+        at = int(self.newest.moments[user])
         name = self.user_ids[user]
-        events = [Event(int(row), 0, at, name) for row in self._newest.targets(user)] if at < moment else []
+        events = [Event(int(row), 0, at, name) for row in self.newest.targets(user)] if at < moment else []
         stop = int(np.searchsorted(history.timestamps, moment, side="left"))
         span = slice(max(stop - most, 0), stop)
         rows, codes, times = history.rows[span], history.event_codes[span], history.timestamps[span]
@@ -71,11 +77,15 @@ class UserEvents:
         events += [Event(*one, name) for one in earlier][::-1]
         return events[:most]
 
+    def lent(self, chosen: Spans, moments: NDArray[np.int64]) -> Lent:
+        """What chosen users lend to each of some rows, from before its moment."""
+        return interleaved(self.newest, self.user_ids, chosen, moments, _MOST)
+
     def items(self) -> list[set[int]]:
         """Each user's distinct items."""
         return [
-            {*history.rows.tolist(), *self._newest.targets(user).tolist()}
-            for user, history in enumerate(self._newest.histories())
+            {*history.rows.tolist(), *self.newest.targets(user).tolist()}
+            for user, history in enumerate(self.newest.histories())
         ]
 
 
@@ -122,55 +132,67 @@ def similar_lender(
         top: Users who lend to one row.
         min_cosine: Smallest cosine of two users, items weighing the less the more users had them.
     """
-    owned = users.items()
-    seen = _matrix(owned, num_items)
+    seen = _matrix(users.newest, num_items, targets=True)
+    count = len(users.newest)
     owners = np.asarray(seen.sum(axis=0)).reshape(-1)
-    rare = (owners > 1) & (owners <= max(_COMMON * len(owned), 50))
-    weights = np.where(rare, np.log2(1.0 + len(owned) / np.maximum(owners, 1.0)), 0.0)
-    lenders = _unit(seen @ sparse.diags_array(weights)).T.tocsc()
+    rare = (owners > 1) & (owners <= max(_COMMON * count, 50))
+    weights = np.where(rare, np.log2(1.0 + count / np.maximum(owners, 1.0)), 0.0)
+    lenders = _unit(seen @ sparse.diags_array(weights)).T.tocsr()
 
-    def lend(start: int, stop: int) -> list[tuple[Event, ...]]:
-        asked = [set(contexts.history(i).rows.tolist()) for i in range(start, stop)]
-        rows = _unit(_matrix(asked, num_items) @ sparse.diags_array(weights))
-        alike = (rows @ lenders).tocsr()
-        lent = []
-        for i in range(start, stop):
-            span = slice(alike.indptr[i - start], alike.indptr[i - start + 1])
-            self_row = users.row_of.get(str(contexts.user_ids[i]), -1)
-            good = (alike.data[span] >= min_cosine) & (alike.indices[span] != self_row)
-            near, cosine = alike.indices[span][good], alike.data[span][good]
-            chosen = near[np.lexsort((near, -cosine))][:top].tolist()
-            lent.append(_interleaved(users, chosen, int(contexts.moments[i])))
-        return lent
+    def nearest(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows, from `start` on, and who lends to them: row after row, the most alike first."""
+        asked = contexts.take(np.arange(start, stop))
+        alike = (_unit(_matrix(asked, num_items) @ sparse.diags_array(weights)) @ lenders).tocsr()
+        own = np.array([users.row_of.get(user, -1) for user in asked.user_ids.tolist()], np.int64)
+        row, near = _most_alike(alike, own, top, min_cosine)
+        return row + start, near
 
-    return lambda start, stop: [
-        events for low in range(start, stop, 1024) for events in lend(low, min(low + 1024, stop))
-    ]
+    def lend(start: int, stop: int) -> Lent:
+        none = np.empty(0, np.int64)
+        parts = [nearest(low, min(low + _ASKED, stop)) for low in range(start, stop, _ASKED)]
+        rows, near = (np.concatenate(column) for column in zip((none, none), *parts, strict=True))
+        counts = np.bincount(rows - start, minlength=stop - start)
+        return users.lent(Spans(offsets_of(counts), near), contexts.moments[start:stop])
+
+    return lend
 
 
 def friends_lender(contexts: Contexts, users: UserEvents, friends: Mapping[str, Sequence[str]]) -> Lender:
     """Events of a user's friends (`friends` by user id); unknown friends lend nothing."""
+    row_of = users.row_of
 
-    def lend(start: int, stop: int) -> list[tuple[Event, ...]]:
-        lent = []
-        for i in range(start, stop):
-            known = [users.row_of.get(friend, -1) for friend in friends.get(str(contexts.user_ids[i]), ())]
-            moment = int(contexts.moments[i])
-            lent.append(_interleaved(users, [user for user in known if user >= 0], moment))
-        return lent
+    def lend(start: int, stop: int) -> Lent:
+        known = [
+            [row_of[friend] for friend in friends.get(user, ()) if friend in row_of]
+            for user in contexts.user_ids[start:stop].tolist()
+        ]
+        sizes = np.array([len(rows) for rows in known], np.int64)
+        chosen = np.array([row for rows in known for row in rows], np.int64)
+        return users.lent(Spans(offsets_of(sizes), chosen), contexts.moments[start:stop])
 
     return lend
 
 
 def elsewhere_lender(contexts: Contexts, elsewhere: Mapping[str, Sequence[Event]]) -> Lender:
     """The same user's events of another domain, by user id, as `recsys.augment.domains` gives them."""
+    row_of = {user: row for row, user in enumerate(elsewhere)}
+    offsets = offsets_of(np.array([*map(len, elsewhere.values()), 0], np.int64))  # the last is nobody's
+    events = [event for part in elsewhere.values() for event in part]
+    items, codes, times = (np.array([event[column] for event in events], np.int64) for column in (0, 1, 2))
+    names = list(dict.fromkeys(event.lender for event in events))
+    place = {name: number for number, name in enumerate(names)}
+    lenders = np.array([place[event.lender] for event in events], np.int64)
 
-    def lend(start: int, stop: int) -> list[tuple[Event, ...]]:
-        rows = zip(contexts.user_ids[start:stop].tolist(), contexts.moments[start:stop].tolist(), strict=True)
-        return [
-            tuple([event for event in elsewhere.get(user, ()) if event.timestamp < moment][-_MOST:])
-            for user, moment in rows
-        ]
+    def lend(start: int, stop: int) -> Lent:
+        users = contexts.user_ids[start:stop].tolist()
+        found, ends = places(offsets, np.array([row_of.get(user, len(row_of)) for user in users], np.int64))
+        whose = owners(ends)
+        found, whose = (part[times[found] < contexts.moments[start:stop][whose]] for part in (found, whose))
+        counts = np.bincount(whose, minlength=stop - start)
+        newest = np.arange(len(found)) >= offsets_of(counts)[1:][whose] - _MOST
+        found = found[newest]
+        ends = offsets_of(np.minimum(counts, _MOST))
+        return Lent(ends, items[found], codes[found], times[found], lenders[found], names)
 
     return lend
 
@@ -211,17 +233,41 @@ def history_side(
     return HistorySide(neighbours, earlier, lenders, alike)
 
 
-def _interleaved(users: UserEvents, chosen: Sequence[int], moment: int) -> tuple[Event, ...]:
-    """The newest of each, then the second newest of each, and so on."""
-    events = [users.before(user, moment) for user in chosen]
-    turns = [(place, number, event) for number, part in enumerate(events) for place, event in enumerate(part)]
-    return tuple([event for _, _, event in sorted(turns, key=lambda turn: turn[:2])][:_MOST])
+def _matrix(contexts: Contexts, num_items: int, targets: bool = False) -> sparse.csr_array:
+    """(contexts, items) of zeros and ones: the items of each history, and of its targets where asked for."""
+    parts = [(contexts.history_offsets, contexts.history_rows)]
+    if targets:
+        parts.append((contexts.target_offsets, contexts.target_rows))
+    keys = np.unique(np.concatenate([owners(offsets) * num_items + items for offsets, items in parts]))
+    return sparse.csr_array(
+        (np.ones(len(keys)), np.divmod(keys, num_items)), shape=(len(contexts), num_items)
+    )
 
 
-def _matrix(owned: Sequence[set[int]], num_items: int) -> sparse.csr_array:
-    rows = np.repeat(np.arange(len(owned)), [len(items) for items in owned])
-    columns: NDArray[np.int64] = np.array([item for items in owned for item in sorted(items)], np.int64)
-    return sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=(len(owned), num_items))
+def _most_alike(
+    alike: sparse.csr_array, own: NDArray[np.int64], top: int, min_cosine: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows, ascending, and who is most like each, but itself: by cosine, by number where that is equal."""
+    good = np.flatnonzero(alike.data >= min_cosine)
+    row = np.repeat(np.arange(len(own)), np.diff(alike.indptr))[good]
+    others = alike.indices[good] != own[row]
+    good, row = good[others], row[others]
+    cosine, near = alike.data[good], alike.indices[good].astype(np.int64)
+    # Sorting all of them exactly would cost most of it all: first a coarse sort, of which all that is as high
+    # as the last one within `top` goes on.
+    coarse = cosine.astype(np.float32).view(np.int32).astype(np.int64)
+    counts = np.bincount(row, minlength=len(own))
+    first = offsets_of(counts)[:-1]
+    keys = np.sort((row << 32) - coarse)
+    some = np.flatnonzero(counts)
+    last = np.zeros(len(own), np.int64)
+    last[some] = keys[first[some] + np.minimum(counts[some], top) - 1]
+    high = np.flatnonzero((row << 32) - coarse <= last[row])
+    row, near, cosine = row[high], near[high], cosine[high]
+    order = np.lexsort((near, -cosine, row))
+    row, near = row[order], near[order]
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    return row[place < top], near[place < top]
 
 
 def _unit(rows: sparse.csr_array) -> sparse.csr_array:

@@ -137,3 +137,52 @@ def test_a_plan_names_who_lent_each_event() -> None:
     assert plan is not None
     items, _, _, lenders = plan.values
     assert [f"lender {item - 10}" for item in items] == list(lenders)
+
+
+def by_turns(parts: list[list[Event]]) -> tuple[Event, ...]:
+    """One event of each, then the next of each, ten at most."""
+    longest = max(map(len, parts), default=0)
+    return tuple([part[turn] for turn in range(longest) for part in parts if turn < len(part)][:10])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_many_rows_borrow_is_what_each_would_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    users: dict[str, list[list[tuple[int, int]]]] = {}
+    for number in range(60):
+        times = np.sort(rng.integers(0, 40, int(rng.integers(1, 16)))).tolist()
+        events = [(int(rng.integers(0, 12 + number % 20)), time) for time in times]
+        users[f"u{number}"] = [events[: len(events) // 2 + 1], [*events, (int(rng.integers(40)), 41)]]
+    contexts = contexts_of(users)
+    friends = {
+        user: [f"u{int(other)}" for other in rng.integers(0, 70, 25)] for user in users if user != "u3"
+    }
+    elsewhere = {
+        user: [Event(n, 1, int(rng.integers(45)), "x" * (n % 2)) for n in range(15)] for user in friends
+    }
+    needs = frozenset({"similar", "friends", "elsewhere"})
+    side = history_side(contexts, 40, needs, friends=friends, elsewhere=elsewhere)
+    known = UserEvents(contexts)
+    owned = [{*map(int, items)} for items in known.items()]
+    owners = np.bincount([item for items in owned for item in items], minlength=40)
+    rare = (owners > 1) & (owners <= 50)
+    weights = np.where(rare, np.log2(1.0 + len(owned) / np.maximum(owners, 1)), 0.0)
+
+    def vector(items: set[int]) -> np.ndarray:
+        said = np.where(np.isin(np.arange(40), list(items)), weights, 0.0)
+        return said / max(float(np.linalg.norm(said)), 1e-12)
+
+    everyone = np.stack([vector(items) for items in owned])
+    for row, lent in enumerate(side.lent(0, len(contexts))):
+        user, moment = str(contexts.user_ids[row]), int(contexts.moments[row])
+        cosines = everyone @ vector({*contexts.history(row).rows.tolist()})
+        cosines[known.row_of[user]] = 0.0
+        order = np.lexsort((np.arange(len(cosines)), -np.round(cosines, 9)))
+        near = [int(other) for other in order[:5] if cosines[other] >= 0.1]
+        assert lent["similar"] == by_turns([known.before(other, moment) for other in near])
+        told = [known.row_of[friend] for friend in friends.get(user, ()) if friend in known.row_of]
+        assert lent["friends"] == by_turns([known.before(other, moment) for other in told])
+        foreign = [event for event in elsewhere.get(user, ()) if event.timestamp < moment]
+        assert lent["elsewhere"] == tuple(foreign[-10:])
+    parts = [*side.lent(0, 7), *side.lent(7, 90), *side.lent(90, len(contexts))]
+    assert parts == side.lent(0, len(contexts))

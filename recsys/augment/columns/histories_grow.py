@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from recsys.augment.borrow import Borrow, CrossDomainBorrow, SocialBorrow
 from recsys.augment.columns.edits import Chains
 from recsys.augment.columns.histories import Histories, HistoryRows, Known, SideColumns
+from recsys.augment.columns.histories_borrow import borrow
 from recsys.augment.columns.histories_cut import crop, item_dropout, mask, reorder, sub_history
 from recsys.augment.columns.histories_judge import REASONS, judge
 from recsys.augment.columns.histories_put import backward_extension, counterfactual, insert, substitute
@@ -29,12 +31,15 @@ from recsys.streams import Streams
 
 HISTORY_FORMS: Forms[Histories] = {
     BackwardExtension: backward_extension,
+    Borrow: borrow,
     Counterfactual: counterfactual,
     Crop: crop,
+    CrossDomainBorrow: borrow,
     Insert: insert,
     ItemDropout: item_dropout,
     Mask: mask,
     Reorder: reorder,
+    SocialBorrow: borrow,
     SubHistory: sub_history,
     Substitute: substitute,
 }
@@ -53,7 +58,9 @@ def context_rows(contexts: Contexts, start: int, stop: int, side: SideColumns) -
         contexts.target_offsets[start : stop + 1],
     )
     span, target_span = slice(offsets[0], offsets[-1]), slice(targets_at[0], targets_at[-1])
-    known = Known(Spans(targets_at - targets_at[0], np.asarray(contexts.target_rows[target_span])), side)
+    targets = Spans(targets_at - targets_at[0], np.asarray(contexts.target_rows[target_span]))
+    lent = {name: lender(start, stop) for name, lender in side.side.lenders.items()}
+    known = Known(targets, side, lent)
     histories = Histories(
         np.asarray(offsets - offsets[0]),
         np.asarray(contexts.history_rows[span]),
