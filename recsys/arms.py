@@ -279,7 +279,7 @@ class Trials:
 
     @cached_property
     def _whitening(self) -> Whitening:
-        return Whitening.fit(self._raw, self.config.model.dim)
+        return Whitening.fit(self._raw, self.config.model.dim, self.config.model.item_bias)
 
     @cached_property
     def _encoder(self) -> TextEncoder:

@@ -4,8 +4,9 @@ Per step some hundreds of distinct items are drawn and encoded with gradients, i
 one loss against one another, and one backward goes through the encoder: the cost is per item, not per
 interaction. Items outside the draw are no candidates: the interactions of a step are chosen by its items, so
 these are wanted more often than the rest, and the encoder would learn that what was drawn is wanted until all
-texts look alike. The gradient reaches the encoder through a cut at the item vectors (gradient caching, Gao et
-al., RepL4NLP 2021), so that processes share the texts of a step whatever contexts they hold.
+texts look alike. The gradient reaches the encoder through a cut at the item vectors, so that processes share
+the texts of a step whatever contexts they hold; on request the texts are encoded twice, so that no more than
+one batch's graph is in memory (gradient caching, Gao et al., RepL4NLP 2021).
 """
 
 from __future__ import annotations
@@ -34,11 +35,18 @@ from recsys.checkpoint import (
 from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.distributed import join_group
-from recsys.model.batching import drawn_candidates, pairs_among, seen_items, target_pairs, trainable
+from recsys.model.batching import (
+    Candidates,
+    pairs_among,
+    seen_items,
+    target_pairs,
+)
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_whitening, judge, keep, weights_moved
+from recsys.model.item_draws import ItemDraws, distinct_texts
 from recsys.model.layer_cache import LayerCache
+from recsys.model.negatives import Negatives
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
@@ -50,6 +58,8 @@ from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
 
+CACHED_CONTEXTS = 256
+"""Contexts whose share of the loss is held in memory at a time under gradient caching."""
 TOWER_SHARE = 0.1
 """Towers learn along at this share of the rates they were fitted with."""
 
@@ -159,7 +169,10 @@ class _Tuning:
         self.num_top = min(config.finetune.layers, len(self.encoder.layers()))
         self.learning = _unfreeze(self.encoder, self.num_top)
         self.seen = seen_items(contexts, towers_fit.item_counts)
-        self.places, distinct = _distinct_texts(texts, self.seen)
+        vectors, seed = towers_fit.text_vectors, config.run.seed
+        self.negatives = Negatives(contexts, vectors, self.seen, config.train, seed, "finetune")
+        self.places, distinct = distinct_texts(texts, self.seen)
+        self.draws = ItemDraws(contexts, self.seen, self.places, config.finetune, seed)
         self.cache = LayerCache(self.encoder, distinct, whitening, self.num_top, config.finetune.cache_gib)
         passes = config.finetune.max_passes * len(distinct) / config.finetune.items_per_step
         self.num_steps = min(config.finetune.steps, max(1, math.ceil(passes)))
@@ -168,9 +181,6 @@ class _Tuning:
         self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model).to(self.device)
         self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
         self.optimizer = self._build_optimizer()
-        positions = trainable(contexts)
-        pairs = target_pairs(contexts, positions)
-        self.pair_contexts, self.pair_items = positions[pairs.users], pairs.items
         self.losses: list[float] = []
         self.key = work_key(
             "finetune", config.finetune, config.train, config.model, config.encoder, config.run.seed,
@@ -180,7 +190,7 @@ class _Tuning:
 
     def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
         num_steps = self.num_steps
-        if not len(self.cache) or not len(self.pair_contexts):
+        if not len(self.cache) or not self.draws.num_pairs:
             logger.info("nothing to fine-tune on: no item with both a text and an interaction")
             return
         first = self._restore()
@@ -203,39 +213,69 @@ class _Tuning:
 
     def _step(self, step: int) -> float:
         rng = generator(self.config.run.seed, "finetune", step)
-        chosen = self._texts_of(step)
-        items = self._items_with(chosen)
-        positions = self._contexts_of(items, rng)
-        pairs = pairs_among(target_pairs(self.contexts, positions), items)
-        candidates = drawn_candidates(items, len(self.seen))
+        chosen = self.draws.texts_of(step)
+        items = self.draws.items_with(chosen)
+        positions, candidates = self.draws.held_against(items, rng)
+        pairs = pairs_among(target_pairs(self.contexts, positions), candidates.rows)
         kept = torch.from_numpy(
             (rng.random(len(self.text)) >= self.config.train.residual_dropout).astype(np.float32)
         ).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        vectors, graphs = self._encode(chosen)
+        twice = self.config.finetune.gradient_cache
+        with torch.set_grad_enabled(not twice):
+            vectors, graphs = self._encode(chosen)
         # The cut: the loss sees the vectors as leaves, the encoder then sees only their gradient.
         leaf = vectors.detach().requires_grad_()
-        rows = torch.from_numpy(items).to(self.device)
-        places = torch.from_numpy(np.searchsorted(chosen, self.places[items])).to(self.device)
-        text = self.text.index_copy(0, rows, torch.nn.functional.embedding(places, leaf))
+        places = np.searchsorted(chosen, self.places[items])
         total = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
         mine = positions[self.group.rank :: self.group.world]
-        loss = batch_loss(
-            self.model, text, self.contexts, mine, pairs_among(target_pairs(self.contexts, mine), items),
-            candidates, kept, self.config.model.history_length,
-        ) / total  # fmt: skip
+        parts = math.ceil(len(mine) / CACHED_CONTEXTS) if twice else 1
+        loss = 0.0
+        for part in np.array_split(mine, max(parts, 1)):
+            loss += self._part(leaf, items, places, part, candidates, kept, total)
         if self.group.writes:
+            text = self._with(leaf, items, places)
+            rows = torch.from_numpy(items).to(self.device)
             drift = 1 - (text[rows] * self.frozen[rows]).sum(dim=1).mean()
-            loss = loss + self.config.finetune.drift_weight * drift
-        loss.backward()  # type: ignore[no-untyped-call]
+            drift = self.config.finetune.drift_weight * drift
+            drift.backward()  # type: ignore[no-untyped-call]
+            loss += float(drift.detach())
         assert leaf.grad is not None
-        self._backward(graphs, self.group.sum_tensor(leaf.grad))
+        gradient = self.group.sum_tensor(leaf.grad)
+        if twice:
+            self._encode_again(chosen, gradient)
+        else:
+            self._backward(graphs, gradient)
         self.group.sum_gradients([*self.learning, *self.model.parameters()])
         torch.nn.utils.clip_grad_norm_(self.learning, self.config.train.clip)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
         self.optimizer.step()
-        self.text = text.detach()
-        return self.group.sum_number(float(loss.detach()))
+        self.text = self._with(leaf, items, places).detach()
+        return self.group.sum_number(loss)
+
+    def _with(self, leaf: Tensor, items: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
+        """The catalogue's text vectors with the step's own in their place."""
+        rows, found = (torch.from_numpy(part).to(self.device) for part in (items, places))
+        return self.text.index_copy(0, rows, torch.nn.functional.embedding(found, leaf))
+
+    def _part(
+        self,
+        leaf: Tensor,
+        items: NDArray[np.int64],
+        places: NDArray[np.int64],
+        positions: NDArray[np.int64],
+        candidates: Candidates,
+        kept: Tensor,
+        total: float,
+    ) -> float:
+        """The share of some contexts in the loss, and its gradients."""
+        pairs = pairs_among(target_pairs(self.contexts, positions), candidates.rows)
+        loss = batch_loss(
+            self.model, self._with(leaf, items, places), self.contexts, positions, pairs, candidates, kept,
+            self.config.model.history_length, self.negatives,
+        ) / total  # fmt: skip
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
     def _encode(self, chosen: NDArray[np.int64]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """Vectors of the chosen texts in every process, and the graphs of those that this one encoded."""
@@ -252,6 +292,13 @@ class _Tuning:
         if graphs:
             torch.autograd.backward([part for _, part in graphs], [gradient[rows] for rows, _ in graphs])
 
+    def _encode_again(self, chosen: NDArray[np.int64], gradient: Tensor) -> None:
+        """Gradient caching: each batch of texts once more, with its graph, and straight back through it."""
+        own = np.arange(len(chosen))[self.group.rank :: self.group.world]
+        for places, part in self.cache.vectors(chosen[own]):
+            rows = torch.from_numpy(own[places]).to(self.device)
+            part.backward(gradient[rows])  # type: ignore[no-untyped-call]
+
     def _refresh(self, everyone: bool) -> None:
         """Bring the vectors of all seen items up to date with the encoder."""
         if not everyone:
@@ -261,31 +308,6 @@ class _Tuning:
         known = self.seen[self.places[self.seen] >= 0]
         rows = torch.from_numpy(known).to(self.device)
         self.text[rows] = vectors[torch.from_numpy(self.places[known]).to(self.device)]
-
-    def _texts_of(self, step: int) -> NDArray[np.int64]:
-        """Places of this step's texts, ascending: a keyed permutation of all of them, read in turn."""
-        size = min(self.config.finetune.items_per_step, len(self.cache))
-        per_pass = math.ceil(len(self.cache) / size)
-        order = generator(self.config.run.seed, "finetune", "order", step // per_pass).permutation(
-            len(self.cache)
-        )
-        start = (step % per_pass) * size
-        return np.sort(order[start : start + size])
-
-    def _items_with(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        wanted = np.zeros(len(self.cache) + 1, bool)  # the last place serves -1: no text
-        wanted[chosen] = True
-        return self.seen[wanted[self.places[self.seen]]]
-
-    def _contexts_of(self, items: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Contexts with a target among the items, a draw of them where there are more than wanted."""
-        wanted = np.zeros(len(self.text), bool)
-        wanted[items] = True
-        positions = np.unique(self.pair_contexts[wanted[self.pair_items]])
-        limit = self.config.finetune.contexts_per_step
-        if len(positions) > limit:
-            positions = np.sort(rng.choice(positions, limit, replace=False))
-        return positions
 
     def _build_optimizer(self) -> torch.optim.AdamW:
         train = self.config.train
@@ -325,16 +347,6 @@ class _Tuning:
         self.losses = list(state["losses"])
         logger.info("fine-tuning: continuing at step %d", state["step"])
         return int(state["step"])
-
-
-def _distinct_texts(texts: Sequence[str], seen: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[str]]:
-    """Each item's place among the distinct texts of seen items (-1: unseen or blank), and those texts."""
-    places = np.full(len(texts), -1, np.int64)
-    distinct: dict[str, int] = {}
-    for row in seen.tolist():
-        if texts[row].strip():
-            places[row] = distinct.setdefault(texts[row], len(distinct))
-    return places, list(distinct)
 
 
 def _unfreeze(encoder: TextEncoder, num_top: int) -> list[torch.nn.Parameter]:

@@ -17,6 +17,9 @@ def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW with a rate of their own for the user tower's few biases, which must travel far."""
     residuals = [model.target_residual, model.history_residual]
     biases = [*model.user.parameters(), model.log_temperature]
+    if model.bias is not None and model.bias_slope is not None:
+        residuals.append(model.bias)
+        biases.append(model.bias_slope)
     groups = [
         {"params": residuals, "peak": config.learning_rate, "weight_decay": config.weight_decay},
         {"params": biases, "peak": config.user_learning_rate, "weight_decay": 0.0},

@@ -112,7 +112,7 @@ def adapt_encoder(
     """
     contexts.require_fit()
     raw = encoder.encode(texts) if raw is None else raw
-    whitening = Whitening.fit(raw, config.model.dim)
+    whitening = Whitening.fit(raw, config.model.dim, config.model.item_bias)
     vectors = whitening.apply(raw)
     distinct = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(distinct) < FEWEST_TEXTS:

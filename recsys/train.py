@@ -34,17 +34,11 @@ from recsys.checkpoint import (
 from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.distributed import join_group, training_device
-from recsys.model.batching import (
-    in_batch_candidates,
-    seen_items,
-    target_log_shares,
-    target_pairs,
-    trainable,
-    uniform_candidates,
-)
+from recsys.model.batching import seen_items, target_pairs, trainable
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_lift
 from recsys.model.loop_state import LoopState
+from recsys.model.negatives import Negatives
 from recsys.model.passes import Parts, StepPasses, plain_pass
 from recsys.model.perturb import StepDraws
 from recsys.model.step import Batch, mixed_text
@@ -154,8 +148,8 @@ class _Fit:
         self.draws = StepDraws(self.representation, config.run.seed, stage)
         self.augmented = fusion is not None or text_variants is not None or bool(self.representation.ops)
         self.trainable = trainable(contexts)
-        self.seen = seen_items(contexts, item_counts)
-        self.log_shares = target_log_shares(contexts, len(text_vectors))
+        seen, seed = seen_items(contexts, item_counts), config.run.seed
+        self.negatives = Negatives(contexts, text_vectors, seen, config.train, seed, stage)
         self.state = LoopState()
         self._begin()
         self.best: dict[str, Tensor] = {}
@@ -213,6 +207,8 @@ class _Fit:
         state, batch = self.state, self.config.train.batch_size
         positions, weights = self._order(epoch)
         num_steps = math.ceil(len(positions) / batch)
+        if not state.step:
+            self.negatives.refresh(self.model, self.text, epoch)
         label = f"{self.stage}: epoch {epoch + 1} of {self.num_epochs}"
         with Progress(
             len(positions), label, "contexts", state.step * batch, progress and self.group.writes
@@ -308,10 +304,7 @@ class _Fit:
         train = self.config.train
         rng = generator(self.config.run.seed, "towers", self.stage, epoch, step)
         pairs = target_pairs(self.contexts, positions, weights)
-        if train.negatives == "uniform":
-            candidates = uniform_candidates(self.seen, pairs.items, train.num_negatives, rng)
-        else:
-            candidates = in_batch_candidates(pairs.items, self.log_shares)
+        candidates = self.negatives.candidates(pairs, rng)
         kept = torch.from_numpy(
             (rng.random(len(self.text), dtype=np.float32) >= train.residual_dropout).astype(np.float32)
         ).to(self.device)
@@ -321,9 +314,8 @@ class _Fit:
         self.optimizer.zero_grad(set_to_none=True)
         mine = np.arange(self.group.rank, len(positions), self.group.world)
         parts = np.array_split(mine, min(train.accumulate, max(len(mine), 1)))
-        batch = Batch(
-            self.contexts, positions, weights, candidates, text, kept, self.config.model.history_length
-        )
+        length = self.config.model.history_length
+        batch = Batch(self.contexts, positions, weights, candidates, text, kept, length, self.negatives)
         loss = self._passes(batch, parts, total_weight, epoch, step)
         self.group.sum_gradients(self.model.parameters())
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
@@ -386,7 +378,7 @@ class _Fit:
 
     def _tensors(self) -> dict[str, Tensor]:
         model = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        return model | optimizer_tensors(self.optimizer)
+        return model | optimizer_tensors(self.optimizer) | self.negatives.tensors()
 
     def _restore(self) -> None:
         found = load_checkpoint(self.folder, self.key)
@@ -397,4 +389,5 @@ class _Fit:
         self.model.load_state_dict(tensors_under(tensors, "model."))
         self.best = {k: v.to(self.device) for k, v in tensors_under(tensors, "best.").items()}
         restore_optimizer(self.optimizer, tensors)
+        self.negatives.restore(tensors, self.state.epoch, self.device)
         logger.info("%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step)

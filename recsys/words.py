@@ -81,7 +81,7 @@ def words_of(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -
     encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
     raw: Floats = np.array(load_array(run.work / RAW))
     known = Remembered(run.work / "text_vectors", encoder.encode, prepared.texts, raw)
-    whitening = Whitening.fit(raw, config.model.dim)
+    whitening = Whitening.fit(raw, config.model.dim, config.model.item_bias)
     sold = prepared.shop.item_counts(prepared.shop.end) > 0
     plain = Words(encoder, whitening, raw, whitening.apply(raw), known, sold)
     return _pretrained(run, prepared, plain, config, progress) if config.pretrain.enabled else plain

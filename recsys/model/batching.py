@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contexts import MASKED, Contexts
 from recsys.types import Floats, Rows
+
+LogQ = Literal["negatives", "all", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Candidates:
     log_corrections: Floats
     """(num_candidates,)"""
     num_targets: int
+    target_corrections: Floats | None = None
+    """(num_targets,) added to the targets' own logits; None adds nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +137,22 @@ def pairs_among(pairs: Pairs, items: Rows) -> Pairs:
     return Pairs(pairs.users[wanted], pairs.items[wanted], pairs.weights[wanted])
 
 
-def in_batch_candidates(targets: Rows, log_shares: Floats) -> Candidates:
+def in_batch_candidates(targets: Rows, log_shares: Floats, logq: LogQ = "negatives") -> Candidates:
     """The batch's targets alone, with the logQ correction: count in the batch over its expectation.
 
     Args:
         targets: (num_pairs,) targets of the whole batch, with repeats.
         log_shares: (n,) log of each item's share among all training targets.
+        logq: `negatives` leaves the target at hand as it is, since it is not sampled (arXiv:2507.09331);
+            `all` corrects it too (Yi et al., RecSys 2019); `off` corrects nobody.
     """
     positives, counts = np.unique(targets, return_counts=True)
-    corrections = np.log(counts) - (np.log(len(targets)) + log_shares[positives])
-    return Candidates(positives, corrections.astype(np.float32), len(positives))
+    expected = np.log(len(targets)) + log_shares[positives]
+    if logq == "off":
+        return Candidates(positives, np.log(counts).astype(np.float32), len(positives))
+    corrections = (np.log(counts) - expected).astype(np.float32)
+    own = -expected.astype(np.float32) if logq == "all" else None
+    return Candidates(positives, corrections, len(positives), own)
 
 
 def seen_items(contexts: Contexts, item_counts: NDArray[np.int64]) -> Rows:

@@ -13,7 +13,7 @@ from recsys.augment.representation import Passes
 from recsys.config import ModelConfig
 from recsys.contexts import Contexts
 from recsys.model.batching import pad_histories
-from recsys.model.towers import UserTower, combined, gates
+from recsys.model.towers import UserTower, combined, gates, popularity
 from recsys.types import Floats
 
 CHUNK = 1024
@@ -60,7 +60,7 @@ class TowersFit:
 
     def user_tower(self) -> UserTower:
         """The user tower as a torch module, on the CPU."""
-        tower = UserTower(self.config.history_length, self.config.decay)
+        tower = UserTower(self.config.history_length, self.config.decay, self.config.item_bias)
         prefix = "user."
         own = {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
         tower.load_state_dict({name: torch.from_numpy(value) for name, value in own.items()})
@@ -99,7 +99,13 @@ class TowersFit:
 
     def _combined(self, table: str) -> Floats:
         share = gates(self.item_counts, self.config.shrinkage)
-        return combined(np.asarray(self.text_vectors), self.state[table], share)
+        bias = None
+        if self.config.item_bias:
+            bias = np.zeros_like(share)
+            if table == "target_residual":
+                learned = self.state["bias_slope"] * popularity(self.item_counts) + self.state["bias"]
+                bias = share * learned
+        return combined(np.asarray(self.text_vectors), self.state[table], share, bias)
 
 
 def lifted(items: Floats, item_counts: NDArray[np.int64], lift: float, config: ModelConfig) -> Floats:

@@ -82,7 +82,7 @@ def choose_whitening(
     raw: Floats, whitening: Whitening, towers_fit: TowersFit, validation: Contexts, config: Config
 ) -> tuple[Whitening, str]:
     """The old whitening or one fitted anew: whichever ranks better by text alone on validation."""
-    choices = {"kept": whitening, "refitted": Whitening.fit(raw, whitening.dim)}
+    choices = {"kept": whitening, "refitted": Whitening.fit(raw, whitening.dim, config.model.item_bias)}
     scores = {}
     for name, choice in choices.items():
         if choice.dim != whitening.dim:

@@ -13,6 +13,7 @@ from recsys.augment.representation import DropoutViews
 from recsys.contexts import Contexts
 from recsys.model.batching import Candidates, Pairs, pad_histories, target_pairs
 from recsys.model.loss import multi_target_softmax
+from recsys.model.negatives import Negatives, mask_of
 from recsys.model.perturb import Changes, dropped, info_nce, keep_one, mixed_users, noisy
 from recsys.model.towers import TwoTower
 from recsys.types import Floats, Rows
@@ -27,11 +28,13 @@ def batch_loss(
     candidates: Candidates,
     kept: Tensor | None,
     history_length: int,
+    negatives: Negatives | None = None,
 ) -> Tensor:
     """The weighted sum of losses of some rows against the given candidates: encode, then the maths."""
-    batch = Batch(contexts, positions, contexts.weights[:0], candidates, text, kept, history_length)
+    none = contexts.weights[:0]
+    batch = Batch(contexts, positions, none, candidates, text, kept, history_length, negatives)
     users = _users(model, batch, positions)
-    return _softmax(model, batch, users, _items(model, batch, Changes()), pairs)
+    return _softmax(model, batch, positions, users, _items(model, batch, Changes()), pairs)
 
 
 def mixed_text(text: Tensor, variants: Tensor | None, chance: float, rng: np.random.Generator) -> Tensor:
@@ -56,6 +59,8 @@ class Batch:
     kept: Tensor | None
     """(n,) 0 where an item's residual is dropped in this step, 1 elsewhere."""
     history_length: int
+    negatives: Negatives | None = None
+    """Whom single rows leave out, and whom they add; None: nobody."""
 
     def history_items(self) -> Rows:
         """Distinct items of the batch's histories, ascending, as `Changes.history` has them."""
@@ -71,7 +76,7 @@ def part_loss(model: TwoTower, batch: Batch, places: NDArray[np.int64], changes:
     own = target_pairs(batch.contexts, batch.positions[places], batch.weights[places])
     if changes.partners is None or changes.shares is None:
         users = _changed_users(model, batch, places, changes)
-        return _softmax(model, batch, users, _items(model, batch, changes), own)
+        return _softmax(model, batch, batch.positions[places], users, _items(model, batch, changes), own)
     partners, shares = changes.partners[places], changes.shares[places]
     # A partner may be another process's row, or another micro-batch's: its vector is made here once more.
     needed = np.unique(np.concatenate([places, partners]))
@@ -85,7 +90,11 @@ def part_loss(model: TwoTower, batch: Batch, places: NDArray[np.int64], changes:
     mine = replace(own, weights=own.weights * shares[own.users])
     theirs = replace(other, weights=other.weights * (1 - shares[other.users]))
     items = _items(model, batch, changes)
-    return _softmax(model, batch, users, items, mine) + _softmax(model, batch, users, items, theirs)
+    losses = [
+        _softmax(model, batch, batch.positions[rows], users, items, pairs)
+        for rows, pairs in ((places, mine), (partners, theirs))
+    ]
+    return losses[0] + losses[1]
 
 
 def views_loss(
@@ -183,18 +192,52 @@ def _items(model: TwoTower, batch: Batch, changes: Changes) -> Tensor:
     return items if changes.items is None else items + changes.items
 
 
-def _softmax(model: TwoTower, batch: Batch, users: Tensor, items: Tensor, pairs: Pairs) -> Tensor:
-    device, candidates = batch.text.device, batch.candidates
+def _softmax(
+    model: TwoTower,
+    batch: Batch,
+    positions: NDArray[np.int64],
+    users: Tensor,
+    items: Tensor,
+    pairs: Pairs,
+) -> Tensor:
+    device, candidates, negatives = batch.text.device, batch.candidates, batch.negatives
     columns = np.searchsorted(candidates.rows[: candidates.num_targets], pairs.items)
+    pair_users, pair_columns = (torch.from_numpy(part).to(device) for part in (pairs.users, columns))
+    corrections = candidates.target_corrections
+    left = None if negatives is None else negatives.left_out(positions, pairs)
+    mask = None if left is None else mask_of(left, candidates.rows, len(users), len(batch.text))
+    harder = None
+    if negatives is not None and negatives.mines:
+        owned = (users[pair_users] * items[pair_columns]).sum(dim=1).detach()
+        sums, sizes = (
+            users.new_zeros(len(users)).index_add(0, pair_users, v) for v in (owned, owned * 0 + 1)
+        )
+        found = negatives.hard(users, sums / sizes.clamp(min=1), pairs, left)
+        harder = _harder(model, batch, users, found, negatives.hard_weight)
     return multi_target_softmax(
         users,
         items,
         model.temperature,
         torch.from_numpy(candidates.log_corrections).to(device),
-        torch.from_numpy(pairs.users).to(device),
-        torch.from_numpy(columns).to(device),
+        pair_users,
+        pair_columns,
         torch.from_numpy(pairs.weights).to(device),
+        left_out=None if mask is None else torch.from_numpy(mask).to(device),
+        harder=harder,
+        pair_corrections=None if corrections is None else torch.from_numpy(corrections[columns]).to(device),
     )
+
+
+def _harder(model: TwoTower, batch: Batch, users: Tensor, found: Rows, weight: float) -> Tensor:
+    """Logits of each row's hard negatives, (rows, any); -inf where it has no more."""
+    device = batch.text.device
+    distinct, places = np.unique(np.maximum(found, 0), return_inverse=True)
+    rows = torch.from_numpy(distinct).to(device)
+    vectors = model.items(batch.text[rows], rows, "target", batch.kept)
+    chosen = torch.nn.functional.embedding(torch.from_numpy(places.reshape(found.shape)).to(device), vectors)
+    logits = (chosen @ users.unsqueeze(-1)).squeeze(-1) / model.temperature + float(np.log(weight))
+    none: Tensor = torch.from_numpy(found < 0).to(device)
+    return logits.masked_fill(none, -torch.inf)
 
 
 def _rows_of(values: Tensor | None, rows: Tensor, device: torch.device) -> Tensor | None:

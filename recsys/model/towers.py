@@ -22,6 +22,8 @@ SHORTEST_ITEM = 1e-2
 stays near zero instead of pointing anywhere, and its gradient stays finite."""
 SHORTEST_USER = 1e-6
 TEMPERATURES = (0.01, 1.0)
+BIAS_SHARE = 0.5
+"""What the last coordinate has of a user's squared length where items have a bias in theirs."""
 
 
 class UserTower(nn.Module):
@@ -31,8 +33,9 @@ class UserTower(nn.Module):
     and one for the time gap (piecewise linear in the logarithm; both start at zero).
     """
 
-    def __init__(self, history_length: int, decay: float) -> None:
+    def __init__(self, history_length: int, decay: float, item_bias: bool = False) -> None:
         super().__init__()
+        self.item_bias = item_bias
         # At least two places: an axis of one could not be exported as one that varies.
         lags = torch.arange(max(history_length, 2), dtype=torch.float32)
         self.lag_bias = nn.Parameter(lags * float(np.log(decay)))
@@ -59,7 +62,13 @@ class UserTower(nn.Module):
         bias = self.lag_bias[: history.shape[1]] + self.event_bias[events] + gap_bias
         weights = torch.exp(bias) * mask  # (batch, length)
         pooled = (weights.unsqueeze(-1) * history).sum(dim=1)
-        return nn.functional.normalize(pooled, dim=-1, eps=SHORTEST_USER)
+        users = nn.functional.normalize(pooled, dim=-1, eps=SHORTEST_USER)
+        if not self.item_bias:
+            return users
+        # History vectors are zero there, so this is a unit vector again; nobody's stays zero.
+        known = mask.any(dim=1, keepdim=True).to(users.dtype)
+        constant = (BIAS_SHARE**0.5 * known).expand(-1, 1)
+        return torch.cat([(1 - BIAS_SHARE) ** 0.5 * users[:, :-1], constant], dim=1)
 
 
 class TwoTower(nn.Module):
@@ -68,9 +77,14 @@ class TwoTower(nn.Module):
     Target side and history side have residual tables of their own, both starting at zero: the model
     starts at the zero-shot optimum and can add evidence only where counts support it. An item without
     training events has g = 0 and is its text alone, whatever the tables hold.
+
+    With `model.item_bias` the last coordinate is no text's: there items hold the bias
+    `g (slope log n / log n_max + b)`, users a constant, so that the inner product has both. Slope and b start
+    at zero too.
     """
 
     gates: Tensor
+    popularity: Tensor
 
     def __init__(self, item_counts: NDArray[np.int64], dim: int, config: ModelConfig) -> None:
         super().__init__()
@@ -78,8 +92,16 @@ class TwoTower(nn.Module):
         self.register_buffer("gates", share, persistent=False)
         self.target_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
         self.history_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
-        self.user = UserTower(config.history_length, config.decay)
-        self.log_temperature = nn.Parameter(torch.tensor(float(np.log(config.temperature))))
+        self.user = UserTower(config.history_length, config.decay, config.item_bias)
+        temperature = config.temperature
+        self.bias: nn.Parameter | None = None
+        self.bias_slope: nn.Parameter | None = None
+        if config.item_bias:
+            self.register_buffer("popularity", torch.from_numpy(popularity(item_counts)), persistent=False)
+            self.bias = nn.Parameter(torch.zeros(len(item_counts)))
+            self.bias_slope = nn.Parameter(torch.zeros(()))
+            temperature *= (1 - BIAS_SHARE) ** 0.5  # similarities of text are so much smaller
+        self.log_temperature = nn.Parameter(torch.tensor(float(np.log(temperature))))
 
     @property
     def temperature(self) -> Tensor:
@@ -99,7 +121,13 @@ class TwoTower(nn.Module):
         table = self.target_residual if side == "target" else self.history_residual
         share = self.gates[rows] if kept is None else self.gates[rows] * kept[rows]
         vectors = text + share.unsqueeze(-1) * nn.functional.embedding(rows, table)
-        return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
+        if self.bias is None or self.bias_slope is None:
+            return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
+        head = nn.functional.normalize(vectors[:, :-1], dim=-1, eps=SHORTEST_ITEM)
+        if side == "history":
+            return nn.functional.pad(head, (0, 1))
+        bias = self.gates[rows] * (self.bias_slope * self.popularity[rows] + self.bias[rows])
+        return torch.cat([head, bias.unsqueeze(-1)], dim=1)
 
 
 def gates(item_counts: NDArray[np.int64], shrinkage: float) -> Floats:
@@ -109,9 +137,27 @@ def gates(item_counts: NDArray[np.int64], shrinkage: float) -> Floats:
     return share.astype(np.float32)
 
 
-def combined(text: Floats, residual: Floats, share: Floats) -> Floats:
-    """`TwoTower.items` for a whole catalogue, without torch: (n, dim)."""
+def popularity(item_counts: NDArray[np.int64]) -> Floats:
+    """`log n / log n_max` of each item, 0 where it has at most one event: (n,)."""
+    logs = np.log(np.maximum(np.asarray(item_counts, np.float64), 1))
+    shares: Floats = (logs / max(logs.max(initial=0.0), 1e-12)).astype(np.float32)
+    return shares
+
+
+def combined(text: Floats, residual: Floats, share: Floats, bias: Floats | None = None) -> Floats:
+    """`TwoTower.items` for a whole catalogue, without torch: (n, dim).
+
+    Args:
+        text: (n, dim).
+        residual: (n, dim).
+        share: (n,) gates.
+        bias: (n,) what the last coordinate is, shrunk already; None leaves it to text and residual.
+    """
     vectors = text + share[:, None] * residual
+    if bias is not None:
+        vectors[:, -1] = 0
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     out: Floats = (vectors / np.maximum(lengths, SHORTEST_ITEM)).astype(np.float32)
+    if bias is not None:
+        out[:, -1] = bias
     return out

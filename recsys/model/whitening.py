@@ -31,13 +31,14 @@ class Whitening:
     """(hidden, dim)"""
 
     @classmethod
-    def fit(cls, vectors: Floats, dim: int | None = None) -> Whitening:
+    def fit(cls, vectors: Floats, dim: int | None = None, spare: bool = False) -> Whitening:
         """Estimate from a catalogue's raw vectors, (n, hidden).
 
         Zero rows (items without text) and repeated vectors do not count. `dim` None keeps every
         component, or 128 where the catalogue has fewer than two distinct vectors per component; never
         more than the vectors span. Variances are shrunk towards their mean by n0 / (n + n0) with n0 a
         tenth of the hidden size, so that directions a small catalogue hardly shows are not blown up.
+        `spare` leaves the last component, the least of them, at zero for what is not text.
         """
         distinct = _distinct(vectors)
         hidden = vectors.shape[1]
@@ -57,6 +58,7 @@ class Whitening:
         largest = np.abs(directions).argmax(axis=0)
         directions = directions * np.sign(directions[largest, np.arange(hidden)])
         projection = directions[:, :dim] / np.sqrt(variances[:dim] + 1e-12)
+        projection[:, dim - spare :] = 0
         return cls(mean.astype(np.float32), projection.astype(np.float32))
 
     @property

@@ -26,9 +26,9 @@ def towers(vectors, **changes):
     return TowersFit(state, vectors, counts, shape, 1, (0.1,), (2.0,), 10.0)
 
 
-@pytest.mark.parametrize("length", [1, 6])
-def test_the_user_tower_is_exported_with_its_parity(unit_vectors, config, tmp_path, make, length):
-    fitted = towers(unit_vectors, history_length=length)
+@pytest.mark.parametrize(("length", "bias"), [(1, False), (6, False), (6, True)])
+def test_the_user_tower_is_exported_with_its_parity(unit_vectors, config, tmp_path, make, length, bias):
+    fitted = towers(unit_vectors, history_length=length, item_bias=bias)
     figures = export_towers(fitted, tmp_path, config)
     assert figures["max_difference"] < 1e-5
     assert figures["top_20_overlap"] == 1

@@ -1,5 +1,7 @@
 """Fine-tuning: weights move, the cut gives the plain gradient, the gate holds, and it resumes bit for bit."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -101,6 +103,90 @@ def test_the_cut_gives_the_gradient_of_the_plain_path(world, config, tmp_path):
     assert max(float(g.abs().max()) for g in taken["cut"]) > 1e-6
 
 
+def step_of(world, config, folder, **settings):
+    """The gradients of one step, its loss, and how many bytes its graphs hold at most."""
+    encoder, texts, contexts, fitted, whitening, _ = world
+    config = config.model_copy(
+        update={
+            "finetune": config.finetune.model_copy(update=settings),
+            "train": config.train.model_copy(update={"clip": 1e9}),
+        }
+    )
+    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    held, most = {}, [0]
+
+    def pack(tensor):
+        kept = tensor.detach()
+        held[id(kept)] = kept.numel() * kept.element_size()
+        weakref.finalize(kept, held.pop, id(kept), None)
+        most[0] = max(most[0], sum(held.values()))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept):
+        loss = tuning._step(0)
+    parameters = [*tuning.learning, *(p for p in tuning.model.parameters() if p.grad is not None)]
+    return [parameter.grad for parameter in parameters], loss, most[0], tuning
+
+
+@pytest.mark.parametrize("candidates", ["drawn", "all"])
+def test_gradient_caching_is_the_plain_path_in_less_memory(world, config, tmp_path, monkeypatch, candidates):
+    monkeypatch.setattr("recsys.finetune.CACHED_CONTEXTS", 16)
+    short = config.model_copy(update={"encoder": config.encoder.model_copy(update={"batch_tokens": 32})})
+    world = (TextEncoder.load(short.encoder.model_copy(update={"name": world[0].config.name}), "cpu", "fp32"),
+             *world[1:])  # fmt: skip
+    settings = {"candidates": candidates, "items_per_step": 18, "contexts_per_step": 100}
+    plain, loss, memory, _ = step_of(world, short, tmp_path / "a", **settings)
+    cached, same, less, tuning = step_of(world, short, tmp_path / "b", **settings, gradient_cache=True)
+    assert same == pytest.approx(loss, rel=1e-5)
+    assert len(cached) == len(plain)
+    for a, b in zip(cached, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-4)
+    assert max(float(g.abs().max()) for g in plain[: len(tuning.learning)]) > 1e-6
+    assert less < 0.6 * memory
+    # What a smaller step would give instead is something else: the cache is not just smaller batches.
+    smaller, *_ = step_of(world, short, tmp_path / "c", **{**settings, "contexts_per_step": 16})
+    assert any(not torch.allclose(a, b, atol=1e-5, rtol=1e-2) for a, b in zip(smaller, plain, strict=True))
+
+
+def test_a_cache_that_drops_the_other_parts_candidates_is_found_out(world, config, tmp_path, monkeypatch):
+    """The negative case: each part against its own targets alone has another gradient."""
+    monkeypatch.setattr("recsys.finetune.CACHED_CONTEXTS", 16)
+    settings = {"items_per_step": 18, "contexts_per_step": 100, "gradient_cache": True}
+    right, *_ = step_of(world, config, tmp_path / "a", **settings)
+
+    def by_part(model, text, contexts, positions, pairs, candidates, *rest):
+        own = drawn_candidates(np.unique(pairs.items), len(candidates.rows))
+        return batch_loss(model, text, contexts, positions, pairs, own, *rest)
+
+    monkeypatch.setattr("recsys.finetune.batch_loss", by_part)
+    wrong, *_ = step_of(world, config, tmp_path / "b", **settings)
+    assert any(not torch.allclose(a, b, atol=1e-5, rtol=1e-2) for a, b in zip(wrong, right, strict=True))
+
+
+def gradient_of_texts(world, config, folder, **settings):
+    """What the loss of one step says of each text's vector, by its place."""
+    encoder, texts, contexts, fitted, whitening, _ = world
+    settings |= {"contexts_per_step": 10_000, "drift_weight": 0.0}
+    config = config.model_copy(update={"finetune": config.finetune.model_copy(update=settings)})
+    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    taken = []
+    tuning._backward = lambda graphs, gradient: taken.append(gradient.clone())
+    tuning._step(0)
+    return dict(zip(tuning.draws.texts_of(0).tolist(), taken[0], strict=True))
+
+
+def test_with_everybody_a_candidate_a_drawn_text_has_the_gradient_of_the_whole_softmax(
+    world, config, tmp_path
+):
+    whole = gradient_of_texts(world, config, tmp_path / "a", candidates="all", items_per_step=1000)
+    some = gradient_of_texts(world, config, tmp_path / "b", candidates="all", items_per_step=8)
+    drawn = gradient_of_texts(world, config, tmp_path / "c", candidates="drawn", items_per_step=8)
+    assert len(whole) > len(some) == 8
+    for place, gradient in some.items():
+        torch.testing.assert_close(gradient, whole[place], atol=1e-5, rtol=1e-3)
+    assert any(not torch.allclose(drawn[place], whole[place], rtol=0.1) for place in drawn)
+
+
 def test_cached_states_give_the_vectors_of_the_encoder(world, config):
     encoder, texts, *_, whitening, _ = world
     distinct = sorted({text for text in texts if text.strip()})
@@ -138,9 +224,11 @@ def test_cold_items_keep_their_vectors_until_the_end(world, config, tmp_path):
     assert not torch.allclose(tuning.text[:20], tuning.frozen[:20])
 
 
-def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_path):
+@pytest.mark.parametrize("against", ["drawn", "all"])
+def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_path, against):
     """Few items of many per step and large steps: texts must stay apart, and the whole catalogue ranked."""
     settings = {"steps": 60, "max_passes": 1000.0, "items_per_step": 8, "contexts_per_step": 64}
+    settings["candidates"] = against
     tune_less = config.finetune.model_copy(update=settings)
     name = config.encoder.model_copy(update={"name": str(tiny_bert)})
     strong = config.model_copy(update={"finetune": tune_less, "encoder": name})

@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,6 +43,67 @@ def test_numpy_and_torch_combine_alike():
     ours = model.items(torch.from_numpy(text), torch.arange(4), "history").detach().numpy()
     theirs = combined(text, model.history_residual.detach().numpy(), gates(counts, 10.0))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def biased(counts, dim=6, seed=0):
+    model = TwoTower(np.array(counts), dim, ModelConfig(item_bias=True, history_length=5))
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def test_an_item_bias_adds_to_the_match_what_its_evidence_has_earned():
+    counts = [0, 1, 7, 100]
+    model, text = biased(counts), torch.from_numpy(unit(4, 6))
+    items = model.items(text, torch.arange(4), "target").detach()
+    history = model.items(text, torch.arange(4), "history").detach()
+    assert not history[:, -1].any()
+    assert items[0, -1] == 0  # a cold item has none
+    slope, learned = float(model.bias_slope.detach()), model.bias.detach().numpy()
+    share = gates(np.array(counts), 10.0)
+    expected = share * (slope * np.log(np.maximum(counts, 1)) / np.log(100) + learned)
+    np.testing.assert_allclose(items[:, -1], expected, atol=1e-6)
+    args = (torch.zeros(2, 2, dtype=torch.int64), torch.ones(2, 2), torch.tensor([[True, True], [False] * 2]))
+    users = model.user(history[torch.tensor([[0, 1], [2, 3]])], *args).detach()
+    assert users[0].norm() == pytest.approx(1, rel=1e-5)
+    assert not users[1].any()
+    # Half of a user's squared length is for the bias: match of the texts plus bias, both times .5 ** .5.
+    match = users[0] @ items.T * 2**0.5
+    plain = users[0, :-1] @ items[:, :-1].T * 2**0.5
+    np.testing.assert_allclose(match - plain, expected, atol=1e-6)
+    assert users[0, :-1].norm() * 2**0.5 == pytest.approx(1, rel=1e-5)
+
+
+def test_numpy_and_torch_agree_on_biased_items():
+    counts = np.array([0, 1, 7, 100])
+    model, text = biased(counts), unit(4, 6)
+    state = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    config = ModelConfig(item_bias=True, history_length=5)
+    fitted = TowersFit(state, text, counts, config, 1, (), (), 0.0)
+    for side, ours in (("target", fitted.unit_item_vectors()), ("history", fitted.history_vectors())):
+        theirs = model.items(torch.from_numpy(text), torch.arange(4), side).detach()
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_a_bias_starts_at_the_plain_ranking_and_learns_what_is_popular():
+    rng = np.random.default_rng(0)
+    truth = np.array([0.5, 0.2, 0.1, 0.1, 0.05, 0.05])
+    targets = rng.choice(6, 2000, p=truth)
+    model = TwoTower(np.bincount(targets, minlength=6), 8, ModelConfig(item_bias=True, history_length=2))
+    assert not model.bias.any()
+    text = torch.from_numpy(unit(6, 8))
+    optimizer = torch.optim.Adam([model.bias, model.bias_slope], lr=0.02)
+    users = torch.zeros(len(targets), 8)
+    users[:, -1] = 0.5**0.5  # nobody likes anything in particular
+    for _ in range(300):
+        items = model.items(text, torch.arange(6), "target")
+        loss = torch.nn.functional.cross_entropy(users @ items.T / 0.05, torch.from_numpy(targets))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    found = torch.softmax(users[0] @ model.items(text, torch.arange(6), "target").T / 0.05, 0)
+    np.testing.assert_allclose(found.detach(), truth, atol=0.04)
 
 
 def test_an_item_with_neither_text_nor_evidence_has_a_finite_gradient():
