@@ -186,6 +186,10 @@ class RankConfig(Section):
     """Rate of AdamW."""
     max_users: int = Field(8000, ge=1)
     """Users whose lists train the ranker, drawn at random when there are more."""
+    new_items: int | None = Field(None, ge=0, le=10)
+    """Of the first twenty places, how many hold items that nobody has had, moved up into the second ten where
+    ranking brings too few: it buys them their first buyers and costs places 11 to 20 some that sell; the
+    first ten stay. None sizes it on validation; 0 is off, and so is a catalogue without new items."""
 
 
 class SearchConfig(Section):

@@ -30,11 +30,15 @@ from recsys.loading import (
     ITEMS,
     USERS,
     build_sources,
+    load_newcomers,
     load_shelf,
     load_weights,
+    write_newcomers,
     write_weights,
 )
 from recsys.model.fitted import TowersFit
+from recsys.newcomers import fit_newcomers
+from recsys.randomness import generator
 from recsys.recommend import Recommender
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
@@ -77,7 +81,7 @@ class Shop:
 def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str, Any]:
     """Write every file of a fit but the exported towers (`recsys.export`) and the ranker.
 
-    Returns what the manifest says of it: `index`, and `ease` where that is switched on.
+    Returns what the manifest says of it: `index`, and `ease` and `new_items` where they are switched on.
     """
     items = shop.dataset.items
     with replacing(folder / ITEMS) as temporary:
@@ -91,15 +95,20 @@ def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str
         items["available_from"].to_numpy(np.float64),
     )
     write_array(folder / FACTS_FILE, item_facts(events, cut, columns))
-    weights = _write_weights(folder, events, len(items), shop.config.retrieve)
+    figures = _write_weights(folder, events, len(items), shop.config.retrieve)
+    if shop.config.retrieve.fresh:
+        draws = generator(shop.config.run.seed, "newcomers", cut)
+        newcomers = fit_newcomers(events, cut, columns, np.asarray(towers.text_vectors, np.float32), draws)
+        write_newcomers(folder, newcomers.weights, newcomers.prior)
+        figures["new_items"] = newcomers.report
     write_snapshot(
         folder / USERS, events_before(shop.dataset.interactions, cut), items, cut, shop.config.features
     )
-    index, figures = build_index(
+    index, figures["index"] = build_index(
         towers.item_vectors(), shop.config.index, shop.config.run.seed, shop.config.run.threads
     )
     write_index(index, folder / "index.faiss")
-    return {"index": figures, **weights}
+    return figures
 
 
 def _numbered(shop: Shop, cut: int) -> Events:
@@ -133,8 +142,8 @@ def _write_weights(folder: Path, events: Events, num_items: int, config: Retriev
     return {"ease": facts}
 
 
-def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
-    """A recommender from a fit's folder and, unless None, a ranker's file."""
+def load_fit(folder: Path, config: Config, ranker: Path | None, new_places: int = 0) -> Recommender:
+    """A recommender from a fit's folder and, unless None, a ranker's file; `new_places` are for new items."""
     threads = config.run.threads
     shelf = load_shelf(folder)
     index = load_index(folder / "index.faiss", threads)
@@ -144,10 +153,17 @@ def load_fit(folder: Path, config: Config, ranker: Path | None) -> Recommender:
         config.model.history_length,
         threads,
     )
-    sources = build_sources(config.retrieve, index, load_weights(folder, config.retrieve), shelf)
+    sources = build_sources(
+        config.retrieve,
+        index,
+        load_weights(folder, config.retrieve),
+        shelf,
+        load_newcomers(folder, config.retrieve),
+    )
     scorer = OnnxScorer(ranker, threads) if ranker is not None and ranker.is_file() else None
     rules = config.rules.to_rules()
-    return Recommender(shelf, tower, index, sources, scorer, config.features.history_length, rules)
+    length = config.features.history_length
+    return Recommender(shelf, tower, index, sources, scorer, length, rules, None, new_places)
 
 
 def held_out_queries(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contexts import Vocabulary
+from recsys.placement import FIRST, keep_places
 from recsys.rank_features import SOURCES
 from recsys.rules import DIVERSE, FILLED, PIN_NOT_ALLOWED, Arranged, Labels, Named, Pool, arrange, barred
 from recsys.terms import Rules
 from recsys.types import Floats, Rows
 
+NEW_ITEMS = "new_items"
+"""What an answer says when places from the eleventh on were kept for new items."""
 POPULAR, PINNED = "popular", "pinned"
 """Marks places filled from the popular list, and pinned items that no source had proposed."""
 
@@ -53,10 +56,14 @@ class Lists:
         popular: Rows,
         share: NDArray[np.floating],
         vectors: Floats,
+        new_places: int = 0,
     ) -> None:
-        """Args: the catalogue; its labels; rows by popularity; each row's share of events; item vectors."""
+        """Args: the catalogue; its labels; rows by popularity; each row's share of events; item vectors.
+
+        `new_places` of the first twenty are kept for new items.
+        """
         self._vocabulary, self._labels, self._vectors = vocabulary, labels, vectors
-        self._popular, self._share = popular, share
+        self._popular, self._share, self._new_places = popular, share, new_places
 
     def barred_rows(self, rules: Rules) -> Rows:
         """Rows that the rules' blocks and filters leave out, ascending."""
@@ -86,10 +93,16 @@ class Lists:
             personal: Without, candidates do not count: the list is the popular one.
         """
         order = np.lexsort((found.rows, -found.scores)) if personal else np.empty(0, np.int64)
+        notes: tuple[str, ...] = ()
+        if self._new_places:
+            ranks = found.source_ranks[:, SOURCES.index("fresh")]
+            order, scores, moved = keep_places(order, found.scores, ranks, self._new_places)
+            found = replace(found, scores=scores)
+            notes = (NEW_ITEMS,) if moved and k > FIRST else ()
         if not rules.arrange:
             order = order[:k]
             rows, scores = self._filled(found.rows[order], found.scores[order], excluded, k - len(order))
-            return _listing(found, rows, scores, order, None, ())
+            return _listing(found, rows, scores, order, None, notes)
         pins = self.pinned_rows(rules, k, excluded)
         asked = sum(place <= k for place in (rules.pins or {}).values())
         lost = (PIN_NOT_ALLOWED,) if len(pins) < asked else ()
@@ -106,7 +119,7 @@ class Lists:
             arranged = arrange(pool, k, rules, self._labels, named, self._vectors)
             if not arranged.notes:
                 break
-        listing = _listing(found, rows, scores, order, arranged, (*lost, *arranged.notes))
+        listing = _listing(found, rows, scores, order, arranged, (*notes, *lost, *arranged.notes))
         return _marked(listing, pins.values())
 
     def _filled(

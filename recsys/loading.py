@@ -25,6 +25,7 @@ from recsys.lexical import LexicalIndex
 from recsys.rank_features import RANK_FEATURES
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
+    NEW_USER_COLUMNS,
     WEIGHED,
     CategorySource,
     FreshSource,
@@ -52,6 +53,9 @@ FEATURE_MEANS = "feature_means"
 """In the manifest's stage `ranker`: the means over the candidates that it learned from."""
 ONLINE = "online"
 """The stage of the manifest that says whether requests are augmented: `kept`, and why."""
+
+NEW_PLACES = "new_places"
+"""The stage of the manifest that says how many places are kept for new items: `places`, and why."""
 
 Switch = Literal["run", "on", "off"]
 """Whether requests are augmented: as the run has decided, or whatever it has decided."""
@@ -137,12 +141,17 @@ def load_run(
         run / "user_tower.onnx", load_array(run / "history_vectors.npy"), config.model.history_length, threads
     )
     scorer = OnnxScorer(run / "ranker.onnx", threads) if (run / "ranker.onnx").is_file() else None
-    sources = build_sources(config.retrieve, index, load_weights(run, config.retrieve), shelf)
-    rules = (rules or NO_RULES).over(config.rules.to_rules())
-    means = _feature_means(manifest)
-    recommender = Recommender(
-        shelf, tower, index, sources, scorer, config.features.history_length, rules, means
+    sources = build_sources(
+        config.retrieve,
+        index,
+        load_weights(run, config.retrieve),
+        shelf,
+        load_newcomers(run, config.retrieve),
     )
+    rules = (rules or NO_RULES).over(config.rules.to_rules())
+    means, length = _feature_means(manifest), config.features.history_length
+    places = manifest.stages.get(NEW_PLACES, {}).get("places", 0)
+    recommender = Recommender(shelf, tower, index, sources, scorer, length, rules, means, places)
     moment = int(manifest.stages["export"]["moment"])
     augmenter = augmenter_of(run, manifest, config, shelf, augment)
     return LoadedRun(run, manifest.run_id, config, recommender, moment, augmenter, index)
@@ -221,9 +230,21 @@ def load_shelf(run: Path) -> Shelf:
 
 
 def build_sources(
-    config: RetrieveConfig, index: Index, weights: Mapping[str, sparse.csr_matrix], shelf: Shelf
+    config: RetrieveConfig,
+    index: Index,
+    weights: Mapping[str, sparse.csr_matrix],
+    shelf: Shelf,
+    newcomers: tuple[Floats, Floats] | None = None,
 ) -> list[Source]:
-    """The sources that are switched on; `weights` by the names of `WEIGHTS`."""
+    """The sources that are switched on.
+
+    Args:
+        config: How many each proposes.
+        index: Over the item vectors.
+        weights: Item-to-item weights by the names of `WEIGHTS`.
+        shelf: The item side.
+        newcomers: Weights and prior that order new items; None orders them by text alone.
+    """
     sources: list[Source] = []
     recent: Floats = np.asarray(shelf.facts["count_30d"], np.float32)
     categories = np.asarray(shelf.facts["category"])
@@ -238,9 +259,27 @@ def build_sources(
         sources.append(TrendingSource(recent, config.trending))
     if config.category and (categories >= 0).any():
         sources.append(CategorySource(recent, categories, config.category))
-    if config.fresh:
-        sources.append(FreshSource(shelf.text_vectors, np.asarray(shelf.facts["count"]), config.fresh))
+    if config.fresh and not shelf.facts["count"].all():
+        order, prior = newcomers or (np.eye(len(NEW_USER_COLUMNS), dtype=np.float32)[0], shelf.facts["heat"])
+        sources.append(FreshSource(shelf.text_vectors, shelf.facts, order, prior, config.fresh))
     return sources
+
+
+def write_newcomers(run: Path, weights: Floats, prior: Floats) -> None:
+    """Persist what orders new items (`newcomers.Newcomers`)."""
+    write_array(run / "newcomers_weights.npy", weights)
+    write_array(run / "newcomers_prior.npy", prior)
+
+
+def load_newcomers(run: Path, config: RetrieveConfig) -> tuple[Floats, Floats] | None:
+    """What `write_newcomers` wrote; None where new items are no source.
+
+    Raises:
+        ArtifactError: they are, and the files are missing.
+    """
+    if not config.fresh:
+        return None
+    return load_array(run / "newcomers_weights.npy"), load_array(run / "newcomers_prior.npy")
 
 
 def write_weights(run: Path, name: str, matrix: sparse.csr_matrix) -> None:

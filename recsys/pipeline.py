@@ -1,6 +1,6 @@
 """Every stage in order, from two files to a promoted run.
 
-    data → features → encode → pretrain → policy → select (towers, fine-tuning) → ranker → online
+    data → features → encode → pretrain → policy → select (towers, fine-tuning) → ranker → new places → online
          → report → final → export
 
 `policy` says how the shop is augmented, if at all. `select` is fitted on the oldest events and chooses on the
@@ -31,12 +31,13 @@ from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
 from recsys.lexical import LexicalIndex
-from recsys.loading import ONLINE, augmenter_of
+from recsys.loading import NEW_PLACES, ONLINE, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.validation import ranking_values, validation_positions
 from recsys.model.whitening import Whitening
+from recsys.new_places import size_new_places
 from recsys.online import decide_online, store_online
 from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
 from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
@@ -107,6 +108,7 @@ def run_pipeline(
         store_texts(out / FEATURES, words.changed, run.folder / TEXTS, config)
     words, chosen = _select(run, prepared, words, config, progress)
     _ranker(run, prepared, config)
+    _new_places(run, prepared, words.raw, config)
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
     files = _final(run, prepared, words, chosen, config, progress)
@@ -270,6 +272,20 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
         figures.update(train_ranker(recommender, queries, targets, config.rank, config.run.seed, path))
 
 
+def _new_places(run: OpenRun, prepared: Prepared, raw: Floats, config: Config) -> None:
+    """Choose on validation how many places are kept for new items."""
+    if not run.leads:
+        return
+    folder, start, end = run.work / "select", prepared.cut_validation, prepared.cut_report
+    with run.stage(NEW_PLACES) as figures:
+        recommender = load_fit(folder, config, run.folder / "ranker.onnx")
+        answers = prepared.shop.answers(start, end)
+        queries, targets = held_out_queries(folder, answers, start, end, k=20, exclude_seen=True)
+        untuned = Whitening.fit(raw, config.model.dim).apply(raw)
+        seed = config.run.seed
+        figures.update(size_new_places(recommender, queries, targets, untuned, config.rank, seed))
+
+
 def _online(run: OpenRun, prepared: Prepared) -> None:
     """Choose on validation whether requests are augmented."""
     if not run.leads:
@@ -296,7 +312,8 @@ def _report(
             return None
         _write(folder, prepared.shop, cut, towers)
         store_online(folder, prepared.shop, contexts_before(prepared.contexts, cut, prepared.grain))
-        recommender = load_fit(folder, config, run.folder / "ranker.onnx")
+        places = run.manifest.stages[NEW_PLACES]["places"]
+        recommender = load_fit(folder, config, run.folder / "ranker.onnx", places)
         augmenter = augmenter_of(folder, run.manifest, config, recommender.shelf)
         measured = measure_report(recommender, folder, prepared.shop, cut, words.raw, augmenter)
         figures.update(measured.headline())

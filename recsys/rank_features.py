@@ -21,7 +21,7 @@ SOURCES = ("two_tower", *WEIGHED, "repeats", "trending", "category", "fresh")
 FEATURE_GROUPS: dict[str, tuple[str, ...]] = {
     "match": ("match",),
     "text": ("text_match", "text_last", "text_max"),
-    "scores": tuple(f"score_{name}" for name in WEIGHED),
+    "scores": tuple(f"score_{name}" for name in (*WEIGHED, "fresh")),
     "ranks": tuple(f"rank_{name}" for name in SOURCES),
     "popularity": ("popularity", "popularity_90d", "popularity_30d", "popularity_7d", "heat", "trend"),
     "age": ("age", "last_sold", "cold"),
@@ -64,6 +64,9 @@ def candidate_features(
         if name in WEIGHED:
             score = np.zeros(len(rows)) if dense is None else dense[users, rows]
             columns[f"score_{name}"] = np.sign(score) * np.sqrt(np.abs(score))
+        elif name == "fresh":
+            score = np.zeros(len(rows)) if dense is None else dense[users, rows]
+            columns["score_fresh"] = np.where(np.isfinite(score), score, 0.0)
         ranks = candidates.source_ranks[:, SOURCES.index(name)]
         columns[f"rank_{name}"] = np.where(ranks > 0, 10.0 / (10.0 + ranks), 0.0)
     columns.update(_item_columns(batch, users, facts[rows]))

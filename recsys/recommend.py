@@ -81,11 +81,13 @@ class Recommender:
         history_length: int,
         rules: Rules = NO_RULES,
         feature_means: Floats | None = None,
+        new_places: int = 0,
     ) -> None:
         """Args: the parts; without a scorer candidates are ranked by match score, then by source rank.
 
         `rules` hold for every answer, as far as a query says nothing else. `feature_means` are what
-        explanations compare features with.
+        explanations compare features with. `new_places` of the first twenty are kept for new items
+        (`recsys.placement`).
         """
         unknown = {source.name for source in sources} - set(SOURCES)
         if unknown:
@@ -97,7 +99,9 @@ class Recommender:
         facts = shelf.facts
         popular: Rows = np.lexsort((-facts["count"], -facts["count_30d"], ~facts["in_stock"]))
         share = facts["count"] / max(float(facts["count"].sum()), 1.0)
-        self._lists = Lists(self.vocabulary, Labels.of(shelf.details), popular, share, shelf.item_vectors)
+        self._lists = Lists(
+            self.vocabulary, Labels.of(shelf.details), popular, share, shelf.item_vectors, new_places
+        )
         self._rules = rules
         self._parts = Parts(self.vocabulary, shelf.item_vectors, encoder, sources, scorer, feature_means)
 

@@ -212,28 +212,80 @@ class CategorySource:
         return Proposals(rows, scores, self._num)
 
 
+NEW_USER_COLUMNS = ("text", "text_last", "category", "brand", "price_gap")
+"""What an item that nobody has had is to a user: cosine to the history's text and to its newest item's, the
+shares of the history with its category and brand, and how far its price is from the usual one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewItemProfile:
+    """A history as far as it says something about new items."""
+
+    text: Floats
+    """(2, dim) the recency-weighted text, of unit norm, and the newest item's."""
+    categories: Floats
+    """Share of each category, by code; the last entry is for items without one."""
+    brands: Floats
+    log_price: float
+    """The mean; NaN where no price is known."""
+
+    def columns(self, text: Floats, facts: NDArray[np.void]) -> Floats:
+        """(n, len(NEW_USER_COLUMNS)) for items with the text vectors (n, dim) and the facts (n,)."""
+        cosines = text @ self.text.T
+        gap = np.nan_to_num(np.abs(facts["log_price"] - self.log_price))
+        shares = [self.categories[facts["category"]], self.brands[facts["brand"]]]
+        return np.stack([cosines[:, 0], cosines[:, 1], *shares, gap], axis=1).astype(np.float32)
+
+
+def new_item_profile(history: Rows, text: Floats, facts: NDArray[np.void]) -> NewItemProfile:
+    """The profile of a history that is not empty (item rows, oldest first)."""
+    recent = history[::-1][:TEXT_HISTORY]
+    profile = TEXT_DECAY ** np.arange(len(recent), dtype=np.float32) @ text[recent]
+    profile /= max(float(np.linalg.norm(profile)), 1e-6)
+    weight = CATEGORY_DECAY ** np.arange(len(recent), dtype=np.float32)
+    weight /= weight.sum()
+    shares = []
+    for name in ("category", "brand"):
+        share = np.zeros(int(facts[name].max(initial=-1)) + 2, np.float32)
+        np.add.at(share, facts[name][recent], weight)
+        share[-1] = 0  # code -1: no category is nobody's favourite
+        shares.append(share)
+    prices = facts["log_price"][recent]
+    known = prices[~np.isnan(prices)]
+    usual = float(known.mean()) if len(known) else float("nan")
+    texts = np.stack([profile, text[recent[0]]]).astype(np.float32)
+    return NewItemProfile(texts, shares[0], shares[1], usual)
+
+
 class FreshSource:
-    """Items that nobody has had yet, by the text of what the user had lately: a new item's first chance."""
+    """Items that nobody has had yet, in an order learned from earlier ones: a new item's first chance."""
 
     name = "fresh"
 
-    def __init__(self, text_vectors: Floats, counts: Floats, num: int) -> None:
-        self._text, self._num = text_vectors, num
-        self._rows: Rows = np.flatnonzero(counts == 0).astype(np.int64)
+    def __init__(
+        self, text_vectors: Floats, facts: NDArray[np.void], weights: Floats, prior: Floats, num: int
+    ) -> None:
+        """Args: (n, dim); (n,) `FACTS`; what `newcomers.Newcomers` holds; candidates."""
+        self._text, self._facts, self._num = text_vectors, facts, num
+        self._rows: Rows = np.flatnonzero(facts["count"] == 0).astype(np.int64)
         self._fresh: Floats = np.asarray(text_vectors[self._rows])
+        self._fresh_facts = np.asarray(facts[self._rows])
+        self._weights, self._prior = np.asarray(weights), np.asarray(prior[self._rows])
 
     def propose(self, batch: Batch) -> Proposals:
-        """Nearest by cosine to the recency-weighted text of the history; users without one get nothing."""
-        profiles = np.zeros((len(batch), self._text.shape[1]), np.float32)
+        """The best by weighted columns plus prior; users without a history get nothing."""
+        scores = np.full((len(batch), len(self._rows)), -np.inf, np.float32)
         for i, history in enumerate(batch.histories):
-            recent = history.rows[::-1][:TEXT_HISTORY]
-            profiles[i] = TEXT_DECAY ** np.arange(len(recent), dtype=np.float32) @ self._text[recent]
-        lengths = np.linalg.norm(profiles, axis=1, keepdims=True)
-        cosines = (profiles / np.maximum(lengths, 1e-6)) @ self._fresh.T
-        places, scores = top_rows(cosines.round(DECIMALS), self._num + batch.spare)
+            if len(history.rows):
+                profile = new_item_profile(history.rows, self._text, self._facts)
+                scores[i] = profile.columns(self._fresh, self._fresh_facts) @ self._weights + self._prior
+        scores = scores.round(DECIMALS)
+        places, best = top_rows(scores, self._num + batch.spare)
         rows = self._rows[places]
-        rows[(scores <= 0) | (lengths == 0)] = -1
-        return Proposals(rows, scores, self._num)
+        rows[np.isneginf(best)] = -1
+        dense = np.full((len(batch), len(self._facts)), -np.inf, np.float32)
+        dense[:, self._rows] = scores
+        return Proposals(rows, best, self._num, dense)
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:

@@ -34,8 +34,12 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     verify_files(made.run.path, manifest)
     assert (made.out / "live").resolve() == made.run.path
     assert list(manifest.stages) == [
-        "data", "features", "encode", "select", "finetune", "ranker", "online", "report", "final", "export",
+        "data", "features", "encode", "select", "finetune", "ranker", "new_places", "online", "report",
+        "final", "export",
     ]  # fmt: skip
+    assert 0 <= manifest.stages["new_places"]["places"] <= 10
+    assert manifest.stages["new_places"]["why"]
+    assert manifest.stages["export"]["ease"]["items"] > 0
     tuned = manifest.stages["finetune"]
     assert isinstance(tuned["kept"], bool)
     assert tuned["why"]

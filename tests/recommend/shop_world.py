@@ -11,6 +11,7 @@ from recsys.item_facts import ItemColumns, item_facts
 from recsys.item_weights import Events, fit_covisitation, fit_ease, fit_following
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
+    NEW_USER_COLUMNS,
     WEIGHED,
     CategorySource,
     FreshSource,
@@ -27,6 +28,7 @@ NOW = 1_700_000_000
 DAY = 86_400
 BLOCKS, PER_BLOCK = 5, 8
 NUM_ITEMS = BLOCKS * PER_BLOCK
+TEXT_ALONE = np.eye(len(NEW_USER_COLUMNS), dtype=np.float32)[0]
 
 
 class ExactIndex:
@@ -121,7 +123,7 @@ def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = N
         RepeatsSource(quotas.get("repeats", 5)),
         TrendingSource(recent, quotas.get("trending", 10)),
         CategorySource(recent, np.asarray(facts["category"]), quotas.get("category", 5)),
-        FreshSource(vectors, np.asarray(facts["count"]), quotas.get("fresh", 3)),
+        FreshSource(vectors, facts, TEXT_ALONE, np.zeros(NUM_ITEMS, np.float32), quotas.get("fresh", 3)),
     ]
     vocabulary = Vocabulary([f"i{row}" for row in range(NUM_ITEMS)])
     details = [

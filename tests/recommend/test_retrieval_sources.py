@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.item_facts import FACTS
 from recsys.item_weights import Events, fit_covisitation
 from recsys.retrieve import (
+    NEW_USER_COLUMNS,
     Batch,
     CategorySource,
     FreshSource,
@@ -16,6 +19,8 @@ from recsys.retrieve import (
     top_rows,
 )
 from recsys.types import EncodedHistory
+
+TEXT_ALONE = np.eye(len(NEW_USER_COLUMNS), dtype=np.float32)[0]
 
 
 def batch_of(histories: list[list[int]], counts: list[list[int]] | None = None) -> Batch:
@@ -57,13 +62,32 @@ def test_categories_of_the_history_trend_by_their_share_and_their_sales() -> Non
     assert (proposals.rows[2:] == -1).all()  # no category, no history
 
 
+def facts_of(counts: list[int], categories: list[int] | None = None) -> np.ndarray:
+    facts = np.zeros(len(counts), FACTS)
+    facts["count"], facts["log_price"] = counts, np.nan
+    facts["category"] = -1 if categories is None else categories
+    facts["brand"] = -1
+    return facts
+
+
 def test_fresh_items_are_those_nobody_had_nearest_in_text_first() -> None:
     text = np.array([[1, 0], [0, 1], [0.8, 0.6], [1, 0], [0.6, 0.8], [-1, 0]], np.float32)
-    counts = np.array([3, 4, 0, 1, 0, 0], np.float32)
-    proposals = FreshSource(text, counts, 3).propose(batch_of([[0], [1], []]))
-    assert proposals.rows[0].tolist() == [2, 4, -1]  # the item that points away is no candidate
-    assert proposals.rows[1].tolist()[0] == 4
+    source = FreshSource(text, facts_of([3, 4, 0, 1, 0, 0]), TEXT_ALONE, np.zeros(6, np.float32), 3)
+    proposals = source.propose(batch_of([[0], [1], []]))
+    assert proposals.rows[0].tolist() == [2, 4, 5]
+    assert proposals.rows[1].tolist() == [4, 2, 5]
     assert (proposals.rows[2] == -1).all()
+    assert np.isneginf(proposals.dense[:, [0, 1, 3]]).all()  # only new items have a score
+
+
+def test_a_prior_and_the_users_categories_move_new_items() -> None:
+    text = np.tile(np.array([1, 0], np.float32), (5, 1))
+    facts, prior = facts_of([3, 0, 0, 0, 0], [1, 0, 1, -1, 0]), np.array([9, 0, 0, 0, 0.4], np.float32)
+    weights = np.zeros(len(NEW_USER_COLUMNS), np.float32)
+    weights[NEW_USER_COLUMNS.index("category")] = 0.5
+    proposals = FreshSource(text, facts, weights, prior, 4).propose(batch_of([[0]]))
+    assert proposals.rows[0].tolist() == [2, 4, 1, 3]
+    assert proposals.scores[0].tolist() == pytest.approx([0.5, 0.4, 0, 0])
 
 
 def test_the_last_bit_of_a_score_does_not_order_equal_items() -> None:

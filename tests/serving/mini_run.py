@@ -18,7 +18,7 @@ from recsys.contexts import Contexts
 from recsys.index import build_index, write_index
 from recsys.item_facts import FACTS
 from recsys.lexical import LexicalIndex
-from recsys.loading import FACTS_FILE, ITEMS, USERS, WEIGHTS, write_weights
+from recsys.loading import FACTS_FILE, ITEMS, USERS, WEIGHTS, write_newcomers, write_weights
 from recsys.scorer import OnnxTextEncoder
 from recsys.snapshot import USER_FIELDS
 
@@ -57,6 +57,7 @@ def write_run(
     _write_users(run / USERS, moment, num_users, num_items)
     for name in WEIGHTS:
         write_weights(run, name, sparse.random(num_items, num_items, 0.1, "csr", np.float32, 3))
+    write_newcomers(run, np.eye(5, dtype=np.float32)[0], np.zeros(num_items, np.float32))
     index, facts_of_index = build_index(vectors, IndexConfig(), seed=0, threads=1)
     write_index(index, run / "index.faiss")
     _write_mean_tower(run / "user_tower.onnx", dim)
