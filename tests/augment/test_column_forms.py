@@ -18,8 +18,11 @@ from recsys.augment.columns.histories import SideColumns
 from recsys.augment.columns.histories_grow import HISTORY_FORMS, by_columns, context_rows, grow_rows
 from recsys.augment.example import Event
 from recsys.augment.examples import context_examples
+from recsys.augment.gates.gate import Evidence
+from recsys.augment.gates.panel import gate_from_plain, sift
 from recsys.augment.grow import Grown, grow
 from recsys.augment.lending import HistorySide, history_side
+from recsys.augment.neighbours import fit_covisitation
 from recsys.augment.policy import Policy, policy_from_plain
 from recsys.augment.provenance import parse_plan, provenance_table
 from recsys.augment.shards import flat_histories
@@ -62,6 +65,13 @@ def composites() -> list[dict[str, Any]]:
     ]
 
 
+GATED = [
+    {"op": "substitute", "rate_range": (0.3, 1.0), "min_length": 1},
+    {"op": "mask", "p": 0.5, "min_length": 1},
+    {"op": "insert", "p": 0.5},
+    {"op": "crop", "p": 0.5},
+]
+"""Ops after which gates have much to say."""
 CASES = [
     *(
         {"op": name, "p": p, **one}
@@ -206,6 +216,23 @@ def test_each_case_edits_rows_and_leaves_others(case: dict[str, Any]) -> None:
     assert alone.counts["left_alone"] > 0
     assert_same(alone, columns, policy_of(case))
     assert_same(*both(contexts, policy_of(case), HistorySide(), 0, len(contexts)), policy_of(case))
+
+
+@pytest.mark.parametrize("gate", ["label_consistency", "related"])
+@settings(max_examples=60, deadline=None)
+@given(contexts=tables(), bound=st.floats(0.05, 1.0))
+def test_gates_say_of_columns_what_they_say_of_rows(gate: str, contexts: Contexts, bound: float) -> None:
+    bounds = {"label_consistency": "min_ratio", "related": "min_share"}
+    judge = gate_from_plain({"gate": gate, bounds[gate]: bound})
+    policy = policy_from_plain(
+        {"name": "case", "history": {"ops": GATED, "copies": 3, "acceptance": {"max_modification": 1.0}}}
+    )
+    evidence = Evidence(covisitation=fit_covisitation(contexts, NUM_ITEMS, min_users=1))
+    alone, columns = both(contexts, policy, side_of(contexts), 0, len(contexts))
+    for one in (alone, columns):
+        sift(one, [judge], evidence)
+    assert list(columns.scores[gate]) == list(alone.scores[gate])
+    assert_same(alone, columns, policy)
 
 
 @settings(max_examples=30, deadline=None)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from recsys.augment.columns.histories import HistoryRows
+from recsys.augment.columns.histories_gates import DECAY, related_shares, target_ratios
 from recsys.augment.example import HistoryExample
 from recsys.augment.gates.gate import Evidence, Gate, Verdicts
 from recsys.augment.neighbours import Covisitation
 from recsys.augment.op import Kind
 from recsys.contexts import MASKED
 from recsys.types import Floats
-
-_DECAY = 0.9
-"""Weight of each step back in the history: the newest event says most of the target."""
 
 
 class HistoryGate(Gate[HistoryExample]):
@@ -41,14 +40,15 @@ class LabelConsistency(HistoryGate):
         """The ratio, at most 1; 1 where the original says nothing of its targets either."""
         if evidence.covisitation is None:
             raise ValueError("the gate 'label_consistency' needs co-visitation")
+        if isinstance(originals, HistoryRows) and isinstance(candidates, HistoryRows):
+            ratio = target_ratios(evidence.covisitation, originals.histories, candidates.histories)
+            return _verdicts(ratio, ratio < self.min_ratio, "target_unlikely")
         targets = [example.targets for example in originals]
         before = likelihood(evidence.covisitation, originals, targets)
         after = likelihood(evidence.covisitation, candidates, targets)
         ratio = np.minimum(after / np.maximum(before, 1e-9), 1.0)
         ratio[before <= 0] = 1.0
-        return Verdicts(
-            ratio.tolist(), ["target_unlikely" if low else None for low in (ratio < self.min_ratio).tolist()]
-        )
+        return _verdicts(ratio, ratio < self.min_ratio, "target_unlikely")
 
 
 class Related(HistoryGate):
@@ -66,6 +66,9 @@ class Related(HistoryGate):
         model = evidence.covisitation
         if model is None:
             raise ValueError("the gate 'related' needs co-visitation")
+        if isinstance(originals, HistoryRows) and isinstance(candidates, HistoryRows):
+            shares = related_shares(model, originals.histories, candidates.histories)
+            return _verdicts(shares, shares < self.min_share, "unrelated_events")
         known = [np.array(sorted({*example.history} - {MASKED}), np.int64) for example in originals]
         new = [
             np.array([item for item in candidate.history if item not in old], np.int64)
@@ -97,8 +100,8 @@ def likelihood(
         size = int(known.sum())
         if not size or not wanted:
             continue
-        ages = (_DECAY ** np.arange(len(items) - 1, -1, -1))[known]
-        ages /= ages.sum() * len(wanted)
+        ages = (DECAY ** np.arange(len(items) - 1, -1, -1))[known]
+        ages /= ages.cumsum()[-1] * len(wanted)  # one after the other, as columns add them
         lefts.append(np.tile(items[known], len(wanted)))
         rights.append(np.repeat(np.array(wanted, np.int64), size))
         weights.append(np.tile(ages, len(wanted)))
@@ -109,6 +112,10 @@ def likelihood(
     cosine = np.where(left == right, np.float32(1.0), model.cosine(left, right))
     scores = np.bincount(np.concatenate(owners), np.concatenate(weights) * cosine, len(examples))
     return scores.astype(np.float32)
+
+
+def _verdicts(scores: NDArray[Any], refused: NDArray[np.bool_], reason: str) -> Verdicts:
+    return Verdicts(scores.tolist(), [reason if low else None for low in refused.tolist()])
 
 
 def _sums(model: Covisitation, known: list[NDArray[np.int64]], new: list[NDArray[np.int64]]) -> Floats:
