@@ -40,6 +40,8 @@ __all__ = ["NOTHING_ALLOWED", "POPULAR", "Ranked", "Recommender", "Shelf", "merg
 
 NOTHING_ALLOWED = "nothing_allowed"
 """Why an answer is empty: every item of the catalogue is barred."""
+_MANY = 1_000
+"""As many excluded items are kept out of the index's search, instead of asking it for as many more."""
 _CELLS = 8_000_000
 """Users x items scored at once: bounds the memory of the dense sources to about 32 MB each."""
 
@@ -122,8 +124,12 @@ class Recommender:
         row = self._row(item_id)
         barred = self._lists.barred_rows(self._rules)
         # The index holds lifted vectors, which favour cold items: fetch more and order by cosine.
-        _, found = self._index.search(self.shelf.item_vectors[row : row + 1], 4 * k + 50 + len(barred))
-        rows = found[0][(found[0] >= 0) & (found[0] != row) & ~np.isin(found[0], barred)]
+        allowed = np.ones(len(self.vocabulary), np.bool_)
+        allowed[barred] = False
+        _, found = self._index.search(
+            self.shelf.item_vectors[row : row + 1], 4 * k + 50, allowed if len(barred) else None
+        )
+        rows = found[0][(found[0] >= 0) & (found[0] != row)]
         vectors = _unit(self.shelf.item_vectors[rows])
         cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(DECIMALS)
         order = np.lexsort((rows, -cosines))[:k]
@@ -226,12 +232,16 @@ class Recommender:
         if query.exclude_seen and query.features is not None:
             seen = (*query.features.owned.item_ids, *query.features.history.item_ids)
             parts.append(self.vocabulary.rows(seen))
-        rows = np.unique(np.concatenate(parts))
-        return rows[rows >= 0]
+        out = np.zeros(len(self.vocabulary), np.bool_)
+        for rows in parts:
+            out[rows[rows >= 0]] = True
+        return np.flatnonzero(out)
 
     def _batch(self, queries: Sequence[Query], excluded: Sequence[Rows]) -> Batch:
         moments = np.array([query.moment for query in queries], np.int64)
         histories = [self._history(query) for query in queries]
+        most = max((len(rows) for rows in excluded), default=0)
+        allowed, common = self._allowed(excluded)
         # Views move the user's vector alone: every other part of the batch is what the user did.
         return Batch(
             moments=moments,
@@ -239,8 +249,18 @@ class Recommender:
             owned=[self._owned(query.features) for query in queries],
             num_events=np.array([q.features.num_events if q.features else 0 for q in queries], np.float32),
             user_vectors=self._user_vectors(queries, histories, moments.tolist()),
-            spare=min(max((len(rows) for rows in excluded), default=0), len(self.vocabulary)),
+            spare=most,
+            allowed=allowed,
+            spare_allowed=most - common,
         )
+
+    def _allowed(self, excluded: Sequence[Rows]) -> tuple[NDArray[np.bool_] | None, int]:
+        """What the index may answer anybody of the batch, and how many it may not; None where few."""
+        if not excluded or min(map(len, excluded)) < _MANY:
+            return None, 0
+        counts = np.bincount(np.concatenate(excluded), minlength=len(self.vocabulary))
+        allowed = counts < len(excluded)
+        return allowed, int((~allowed).sum())
 
     def _user_vectors(
         self, queries: Sequence[Query], histories: list[EncodedHistory], moments: list[int]

@@ -54,7 +54,11 @@ class Batch:
     user_vectors: Floats
     """(b, dim) from the user tower; zero where the history is empty."""
     spare: int = 0
-    """How many more than asked the index should give, because that many may be excluded."""
+    """How many more than asked a source should give, because that many may be excluded."""
+    allowed: NDArray[np.bool_] | None = None
+    """(num_items,) False for what nobody of the batch may be answered with; None where that is not much."""
+    spare_allowed: int = 0
+    """How many more than asked a source should give that keeps to `allowed`."""
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -97,7 +101,8 @@ class TwoTowerSource:
 
     def propose(self, batch: Batch) -> Proposals:
         """Search the index; users without a vector get nothing."""
-        scores, rows = self._index.search(batch.user_vectors, self._num + batch.spare)
+        spare = batch.spare if batch.allowed is None else batch.spare_allowed
+        scores, rows = self._index.search(batch.user_vectors, self._num + spare, batch.allowed)
         # A last bit that depends on the size of the batch must not decide between equal items.
         scores = scores.round(DECIMALS)
         order = np.lexsort((rows, -scores), axis=-1)

@@ -168,19 +168,19 @@ def diversified(
     head = order[:depth]
     if depth < 3:
         return order
-    relevance = np.linspace(1.0, 0.0, depth)
+    worth = trade * np.linspace(1.0, 0.0, depth)
     chosen = np.asarray(vectors[pool.rows[head]], np.float64)
     chosen /= np.maximum(np.linalg.norm(chosen, axis=1, keepdims=True), 1e-12)
-    cosines = (chosen @ chosen.T).round(5)  # a last bit must not decide between equal items
-    nearest = np.full(depth, -1.0)
-    left = np.ones(depth, np.bool_)
-    taken = np.empty(depth, np.int64)
-    for place in range(depth):
-        worth = trade * relevance - (1 - trade) * (nearest if place else 0.0)
-        taken[place] = best = int(np.where(left, worth, -np.inf).argmax())
-        left[best] = False
-        np.maximum(nearest, cosines[best], out=nearest)
-    return np.concatenate([head[taken], order[depth:]])
+    cosines = (1 - trade) * (chosen @ chosen.T).round(5)  # a last bit must not decide between equal items
+    nearest = np.zeros(depth)
+    taken: list[int] = []
+    for _ in range(min(depth, 2 * k)):  # nobody looks further; the rest keeps its order
+        best = int((worth - nearest).argmax())
+        nearest = np.maximum(nearest, cosines[best]) if taken else cosines[best]
+        worth[best] = -np.inf
+        taken.append(best)
+    left = np.flatnonzero(worth > -np.inf)
+    return np.concatenate([head[taken], head[left], order[depth:]])
 
 
 def placed(

@@ -109,9 +109,11 @@ class TextSearch:
             best, _ = top_rows((self._texts[allowed] @ vector)[None, :].round(DECIMALS), depth)
             picked: Rows = allowed[best[0]]
             return picked
-        _, found = self._index.search(vector[None, :], depth + len(excluded))
-        rows: Rows = found[0][(found[0] >= 0) & ~np.isin(found[0], excluded)]
-        return rows[:depth]
+        answerable = np.ones(size, np.bool_)
+        answerable[excluded] = False
+        _, found = self._index.search(vector[None, :], depth, answerable)
+        rows: Rows = found[0][found[0] >= 0]
+        return rows
 
     def _alike(self, shares: Floats | None, excluded: Rows, depth: int) -> Rows:
         """Rows that share most with the query's letters."""

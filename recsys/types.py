@@ -220,8 +220,13 @@ class EncodedHistory:
 class Index(Protocol):
     """Nearest neighbours by inner product over the item vectors."""
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
-        """Scores and item rows, each (batch, k), best first; places beyond the catalogue have row -1."""
+    def search(
+        self, queries: Floats, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Rows]:
+        """Scores and item rows, each (batch, k), best first; places beyond the catalogue have row -1.
+
+        With `allowed`, (num_items,), beyond what it leaves.
+        """
         ...
 
 

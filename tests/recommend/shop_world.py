@@ -37,8 +37,10 @@ class ExactIndex:
     def __init__(self, vectors: Floats) -> None:
         self._vectors = vectors
 
-    def search(self, queries: Floats, k: int) -> tuple[Floats, Rows]:
-        rows, scores = top_rows(queries @ self._vectors.T, k)
+    def search(self, queries: Floats, k: int, allowed: np.ndarray | None = None) -> tuple[Floats, Rows]:
+        kept = np.arange(len(self._vectors)) if allowed is None else np.flatnonzero(allowed)
+        places, scores = top_rows(queries @ self._vectors[kept].T, k)
+        rows = kept[places]
         missing = k - rows.shape[1]
         if missing > 0:
             rows = np.pad(rows, ((0, 0), (0, missing)), constant_values=-1)

@@ -218,6 +218,19 @@ def test_filters_do_not_shorten_a_list_that_candidates_cannot_fill() -> None:
     assert (POPULAR,) in [place.sources for place in short.items]
 
 
+@settings(max_examples=40, deadline=None)
+@given(user=USERS, rules=RULES, out=st.sets(IDS, max_size=20), k=st.integers(1, 20))
+def test_an_index_that_keeps_to_what_is_allowed_gives_the_same_lists(
+    user: object, rules: Rules, out: set[str], k: int
+) -> None:
+    queries = [ask(user, k, rules=rules, exclude=frozenset(out)), ask(user, k, exclude=frozenset(out))]
+    asked_for_more = [answer(query) for query in queries]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys.recommend._MANY", 0)
+        assert [answer(query) for query in queries] == asked_for_more
+        assert WORLD.recommender.recommend(queries) == asked_for_more
+
+
 def test_out_of_stock_items_come_back_where_a_request_wants_them() -> None:
     in_stock = np.ones(NUM_ITEMS, bool)
     in_stock[3] = False
