@@ -97,8 +97,6 @@ def test_the_last_bit_of_a_score_does_not_order_equal_items() -> None:
         def search(
             self, queries: np.ndarray, k: int, allowed: object = None
         ) -> tuple[np.ndarray, np.ndarray]:
-            self, queries: np.ndarray, k: int, allowed: object = None
-        ) -> tuple[np.ndarray, np.ndarray]:
             bit = np.float32(1e-7 if len(queries) > 1 else -1e-7)
             scores = np.array([[0.5 + bit, 0.5, 0.25]] * len(queries), np.float32)
             return np.sort(scores)[:, ::-1], np.array([[7, 3, 1] if bit > 0 else [3, 7, 1]] * len(queries))
