@@ -102,6 +102,8 @@ class Outcome:
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """What augmentation did: `history` and `text`."""
     seconds: dict[str, float] = field(default_factory=dict)
+    towers: TowersFit | None = None
+    """What was trained."""
 
     @property
     def figures(self) -> dict[str, NDArray[np.float64]]:
@@ -184,7 +186,7 @@ class Trials:
             evaluation=self.evaluate(lists, when, arm.name, task),
             curve=fitted.towers.validation, losses=fitted.towers.losses,
             steps=fitted.steps, stopped=fitted.stopped, counts=fitted.counts,
-            seconds={**fitted.seconds, "rank": round(time.perf_counter() - started, 2)},
+            seconds={**fitted.seconds, "rank": round(time.perf_counter() - started, 2)}, towers=fitted.towers,
         )  # fmt: skip
         logger.info(
             "%s, seed %d, trained for %d epochs: ndcg@10 %.4f on the %s slice",
@@ -267,6 +269,10 @@ class Trials:
         if when not in self._sheets:
             self._sheets[when] = self._made_sheet(when)
         return self._sheets[when]
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """(n, dim) whitened vectors of texts, in the space of the items' own."""
+        return self._whitening.apply(self._encoded(list(texts)))
 
     @cached_property
     def text_vectors(self) -> Floats:

@@ -17,7 +17,7 @@ from recsys.export import dynamic, write_graph
 from recsys.loading import FEATURE_MEANS
 from recsys.model.ranker import Ranker, RankingLists, fit_ranker
 from recsys.randomness import generator
-from recsys.rank_features import RANK_FEATURES
+from recsys.rank_features import FEATURE_GROUPS, RANK_FEATURES
 from recsys.recommend import Recommender
 from recsys.scorer import OnnxScorer
 from recsys.types import Floats, Query, Rows
@@ -59,8 +59,22 @@ def train_ranker(
     config: RankConfig,
     seed: int,
     path: Path,
+    *,
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Fit the ranker and put its ONNX file in place once it agrees with torch.
+
+    Features that are left out are zero in training, and since the graph clips to the range seen there, it
+    does not see them in serving either.
+
+    Args:
+        recommender: Of a fit, without a ranker.
+        queries: As of the fit's cut.
+        targets: What each query's user took afterwards.
+        config: How to train.
+        seed: Of draws and weights.
+        path: Where the graph goes.
+        left_out: Names of `FEATURE_GROUPS` that the ranker shall do without: for ablations.
 
     Returns what the manifest says of it; with too few labelled lists there is no file and the reason.
 
@@ -73,6 +87,8 @@ def train_ranker(
     if len(queries) < MIN_LISTS:
         return {"kept": False, "why": f"{len(queries)} users to learn from, {MIN_LISTS} needed"}
     lists = collect_lists(recommender, queries, targets)
+    hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
+    lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     labelled = int(
         sum(lists.labels[a:b].any() for a, b in zip(lists.offsets[:-1], lists.offsets[1:], strict=True))
     )

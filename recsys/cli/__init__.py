@@ -19,6 +19,7 @@ from recsys.errors import RecsysError
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     # name: (module under recsys.cli, name in it, one sentence)
+    "ablate": ("ablate", "command", "What each op, source, feature group and training option is worth."),
     "augment": ("augment", "command", "Augmentation ops: list, run, explain, replay."),
     "compare": ("compare", "command", "An offline A/B of augmentation, with a verdict per segment."),
     "data": ("data", "command", "Check a dataset, make a sample shop, fetch a public set."),

@@ -12,6 +12,7 @@ from rich.console import Console
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
+    from recsys.compare.run import Compared
     from recsys.evaluate.evaluate import Task
 
 
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
     help="Also compare with this part of the users to train on, say 0.1; repeatable.",
 )
 @click.option(
+    "--lists",
+    is_flag=True,
+    help="Judge whole lists, of every source and a ranker per training, and not the towers alone: slow.",
+)
+@click.option(
     "--placebos/--no-placebos",
     default=True,
     show_default=True,
@@ -64,6 +70,7 @@ def command(
     arms: tuple[str, ...],
     more: tuple[str, ...],
     shares: tuple[float, ...],
+    lists: bool,
     placebos: bool,
     task: Task,
     config: Path | None,
@@ -74,19 +81,29 @@ def command(
     Every arm takes the same optimiser steps with the same seeds, and the newest slice of the data judges.
     Killed and started again, it goes on. OUT/compare.html is the report.
     """
+    if lists and shares:
+        raise InputError("--share is for the towers alone", hint="Leave out --lists or --share")
     if more and not arms:
         raise InputError(f"unexpected argument '{more[0]}'", hint="Arms go behind --arms")
     from recsys.compare.contenders import enter
+    from recsys.compare.lists import WholeLists
     from recsys.compare.run import Order, run_compare
     from recsys.compare.trainings import TowersAlone
-    from recsys.compare.words import closing, tables, write_files
-    from recsys.evaluate.tables import to_rich
+    from recsys.compare.words import write_files
 
     quiet()
     entered = enter([*arms, *more], config, settings, placebos=placebos)
     order = Order(seeds, tuple(sorted(set(shares))), task)
-    done = run_compare(data, out, entered, order, lambda trials: TowersAlone(trials, task), say)
+    done = run_compare(data, out, entered, order, WholeLists if lists else TowersAlone, say)
     write_files(out, done, data, config)
+    show(done, out, data, config)
+
+
+def show(done: Compared, out: Path, data: Path, config: Path | None, name: str = "compare") -> None:
+    """Print the verdicts, their reasons, and what to do next."""
+    from recsys.compare.words import closing, tables
+    from recsys.evaluate.tables import to_rich
+
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit into
         console = Console(width=200)
@@ -95,7 +112,7 @@ def command(
         for line in why:
             click.echo(f"  {line}")
         click.echo()
-    for line in closing(done, out, data, config):
+    for line in closing(done, out, data, config, name):
         click.echo(line)
 
 

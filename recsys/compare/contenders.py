@@ -30,6 +30,8 @@ class Contender:
     """What `recsys run` has to be told to train as this arm does."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Settings outside `[augment]` that differ: never in a comparison, only in an ablation."""
+    unseen: tuple[str, ...] = ()
+    """Groups of features that the ranker does without: likewise."""
 
     @property
     def name(self) -> str:

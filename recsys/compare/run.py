@@ -15,6 +15,7 @@ from recsys.arms import Trials
 from recsys.artifacts import alone
 from recsys.augment.tokens import cut, language_of
 from recsys.compare.contenders import Contender, Entered
+from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.trainings import Depth, Trainings, Turn, refuse_unequal_steps
 from recsys.config import Config
@@ -36,6 +37,8 @@ class Order:
     shares: tuple[float, ...] = ()
     """Parts of the data to compare on, beside the whole of it."""
     task: Task = "novel"
+    drop_idle: bool = False
+    """Train an arm that changes no list with the first seed with that seed alone, and leave it out."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Compared:
         return len(self.parts[self.entered.reference.name][0].users)
 
 
-DepthOf = Callable[[Trials], Depth]
+DepthOf = Callable[[Trials, Misspelled, Task], Depth]
 
 
 def run_compare(
@@ -98,7 +101,8 @@ def run_compare(
     with alone(out):
         plain = _plain(entered.config)
         trials = Trials.prepare(data, out / WORK, plain)
-        depth = depth_of(trials)
+        misspelled = Misspelled(trials)
+        depth = depth_of(trials, misspelled, order.task)
         digests = repr(sorted(trials.shop.dataset.digests.items()))
         shared = {
             "data": hashlib.sha256(digests.encode()).hexdigest(),
@@ -109,9 +113,30 @@ def run_compare(
             half.unlink()
         outcomes = Outcomes(out / OUTCOMES, shared)
         trainings = Trainings(trials, depth, outcomes, say)
+        if order.drop_idle:
+            entered = _without_idle(entered, trainings, say)
         turns = trainings.turns(entered.contenders, range(order.seeds), (1.0, *order.shares))
         trainings.walk(turns)
-        return _judged(trials, entered, order, depth, trainings, turns, equal_steps)
+        return _judged(trials, entered, order, depth, trainings, turns, misspelled, equal_steps)
+
+
+def _without_idle(entered: Entered, trainings: Trainings, say: Callable[[str], None]) -> Entered:
+    """The contenders that change a list with the first seed, and the placebos."""
+    turns = trainings.turns(entered.contenders, [0], (1.0,))
+    trainings.walk(turns)
+    lists = [trainings.kept(turn).lists for turn in turns]
+    idle = [
+        turn.contender
+        for turn, mine in zip(turns[1:], lists[1:], strict=True)
+        if not turn.contender.is_placebo and np.array_equal(mine, lists[0])
+    ]
+    if idle:
+        names = ", ".join(one.name for one in idle)
+        say(f"no list changes with {names}: the same as {entered.reference.name}, and left out")
+    kept = tuple(one for one in entered.contenders if one not in idle)
+    if not any(not one.is_placebo for one in kept[1:]):
+        raise InputError("nothing that was tried changes a list", hint="There is nothing to compare here")
+    return Entered(entered.config, kept)
 
 
 def _plain(config: Config) -> Config:
@@ -127,6 +152,7 @@ def _judged(
     depth: Depth,
     trainings: Trainings,
     turns: Sequence[Turn],
+    misspelled: Misspelled,
     equal_steps: bool,
 ) -> Compared:
     kept = [trainings.kept(turn) for turn in turns]
@@ -137,6 +163,12 @@ def _judged(
         name: [part for share in (1.0, *order.shares) for part in _parts(trials, found, share, order, thin)]
         for name, found in by_arm.items()
     }
+    ranks = {
+        name: [one.about[MISSPELLED] for t, one in found if t.share >= 1] for name, found in by_arm.items()
+    }
+    if any(one != ranks[entered.reference.name] for one in ranks.values()):  # else nothing touches the towers
+        for name, by_seed in ranks.items():
+            parts[name].append(misspelled.part(by_seed))
     whole = {name: [one for turn, one in found if turn.share >= 1] for name, found in by_arm.items()}
     return Compared(
         entered, order, depth.name,

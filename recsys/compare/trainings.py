@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from recsys.arms import Arm, Trials
 from recsys.compare.contenders import Contender, changed
+from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
@@ -33,6 +35,11 @@ class Depth(Protocol):
         """What one training costs, in trainings of the towers alone."""
         ...
 
+    @property
+    def on_top(self) -> str:
+        """What the price leaves out, in words."""
+        ...
+
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
         ...
@@ -43,6 +50,7 @@ class TowersAlone:
     """Lists from the two towers: what retrieval by vectors alone would show."""
 
     trials: Trials
+    misspelled: Misspelled
     task: Task = "novel"
 
     @property
@@ -55,15 +63,22 @@ class TowersAlone:
         """What one training costs, in trainings of the towers alone."""
         return 1.0
 
+    @property
+    def on_top(self) -> str:
+        """What the price leaves out, in words."""
+        return ""
+
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
         config = changed(self.trials.config, contender.changes)
         done = self.trials.run(
             contender.arm, seed, when="report", epochs=epochs, share=share, config=config, task=self.task
         )
+        assert done.towers is not None
         about = {
             "losses": list(done.losses), "steps": done.steps, "epochs": done.epochs,
             "counts": done.counts, "seconds": done.seconds,
+            MISSPELLED: self.misspelled.ranks(done.towers.item_vectors()),
         }  # fmt: skip
         return Kept(done.lists, about)
 
@@ -144,12 +159,17 @@ class Trainings:
         by_key = {turn.key: turn for turn in reversed(turns)}
         self._announce(len(keys), [by_key[key] for key in missing])
         started = time.monotonic()
-        with Progress(len(keys), "trainings", "trainings", done=len(keys) - len(missing)) as bar:
+        with Progress(
+            len(keys), "trainings", "trainings", done=len(keys) - len(missing), enabled=sys.stderr.isatty()
+        ) as bar:
             for number, key in enumerate(missing, start=1):
                 turn = by_key[key]
                 kept = self._depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
                 self._outcomes.keep(key, kept)
                 spent = (time.monotonic() - started) / number
+                if number == 1 and len(missing) > 1:
+                    rest = duration(spent * (len(missing) - 1))
+                    self._say(f"the first took {duration(spent)}: about {rest} to come")
                 left = spent * (len(missing) - number)
                 done = len(keys) - len(missing) + number
                 share = "" if turn.share >= 1 else f", {turn.share:.0%} of the users"
@@ -172,13 +192,13 @@ class Trainings:
         price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in missing)
         self._say(
             f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
-            f"About {duration(price)} to come, judged by how long off took"
+            f"About {duration(price)} to come, judged by how long off took{self._depth.on_top}"
         )
 
     def _key(self, one: Contender, seed: int, share: float) -> str:
         return self._outcomes.key(
-            trained=one.identity, changes=sorted(one.changes.items()), seed=seed, share=share,
-            epochs=self.epochs(share), depth=self._depth.name,
+            trained=one.identity, changes=sorted(one.changes.items()), unseen=one.unseen, seed=seed,
+            share=share, epochs=self.epochs(share), depth=self._depth.name,
         )  # fmt: skip
 
 

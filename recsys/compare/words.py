@@ -19,6 +19,7 @@ from recsys.evaluate.compare_report import (
     reasons,
     short_grid,
     shown,
+    summary_grid,
     write_comparison,
 )
 from recsys.evaluate.contrast import Finding
@@ -26,7 +27,8 @@ from recsys.evaluate.power import POWER
 from recsys.evaluate.tables import Grid, to_markdown
 from recsys.evaluate.verdicts import WORTH
 
-HTML, JSON, MARKDOWN = "compare.html", "compare.json", "compare.md"
+NAME = "compare"
+_MANY = 3
 
 
 def to_use(done: Compared) -> Contender:
@@ -41,7 +43,8 @@ def to_use(done: Compared) -> Contender:
         outcomes = [f.verdict.outcome for f in mine if f.verdict is not None]
         gain = mine[0].main.difference if mine else 0.0
         if (
-            "helps" in outcomes
+            one.settings
+            and "helps" in outcomes
             and "hurts" not in outcomes
             and (best is done.entered.reference or gain > most)
         ):
@@ -71,8 +74,8 @@ def next_line(done: Compared, data: Path, config: Path | None) -> str:
     return shlex.join(command)
 
 
-def write_files(out: Path, done: Compared, data: Path, config: Path | None) -> None:
-    """`compare.html`, `compare.json` and `compare.md`."""
+def write_files(out: Path, done: Compared, data: Path, config: Path | None, name: str = NAME) -> None:
+    """`NAME.html`, `NAME.json` and `NAME.md`."""
     title, command = f"{_contest(done)} on {data.resolve().name}", next_line(done, data, config)
     lines = [*verdict_lines(done), f"Next: {command}"]
     settings = done.entered.config.model_dump(mode="json", exclude={"augment"})
@@ -80,7 +83,7 @@ def write_files(out: Path, done: Compared, data: Path, config: Path | None) -> N
         title, done.findings, done.parts, lines, facts(done), done.losses, done.curve, done.epochs[1.0],
         dict(done.counts), settings,
     )  # fmt: skip
-    write_comparison(out / HTML, content)
+    write_comparison(out / f"{name}.html", content)
     record = {
         "title": title,
         "verdict": lines[:-1],
@@ -95,14 +98,18 @@ def write_files(out: Path, done: Compared, data: Path, config: Path | None) -> N
         "counts": dict(done.counts),
         "settings": settings,
     }
-    write_atomically(out / JSON, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(
+        out / f"{name}.json", json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
     made = " · ".join(f"{name}: {value}" for name, value in facts(done).items())
     text = "\n\n".join([*lines[:-1], to_markdown(markdown_grid(done.findings)), made]) + "\n"
-    write_atomically(out / MARKDOWN, text)
+    write_atomically(out / f"{name}.md", text)
 
 
 def tables(done: Compared) -> list[tuple[Grid, list[str]]]:
-    """Per arm the table of verdicts and, in lines, their reasons."""
+    """Per arm the table of verdicts and, in lines, their reasons; of many arms, one table without reasons."""
+    if len(judged_arms(done.findings)) > _MANY:
+        return [(summary_grid(done.findings), [])]
     return [
         (short_grid(done.findings, arm), reasons(done.findings, arm)) for arm in judged_arms(done.findings)
     ]
@@ -155,6 +162,7 @@ def _policy(one: Contender) -> dict[str, Any]:
         "placebo": one.arm.placebo,
         "settings": list(one.settings),
         "changes": dict(one.changes),
+        "unseen": list(one.unseen),
     }
 
 
@@ -163,12 +171,12 @@ def _contest(done: Compared) -> str:
     return f"{', '.join(arms)} against {done.entered.reference.name}"
 
 
-def closing(done: Compared, out: Path, data: Path, config: Path | None) -> Iterator[str]:
+def closing(done: Compared, out: Path, data: Path, config: Path | None, name: str = NAME) -> Iterator[str]:
     """The last lines on a terminal."""
     said = facts(done)
     yield f"judged:  on {said['judged on']}; seeds: {said['seeds'].partition(',')[0]}"
     yield f"trained: {said['training']}"
     for number, line in enumerate(verdict_lines(done)):
         yield f"{'verdict:' if not number else '        '} {line}"
-    yield f"report:  {out / HTML}   ({JSON} and {MARKDOWN} beside it)"
+    yield f"report:  {out / name}.html   ({name}.json and {name}.md beside it)"
     yield f"next:    {next_line(done, data, config)}"

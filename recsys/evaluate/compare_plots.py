@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.evaluate.bootstrap import intervals
 from recsys.evaluate.contrast import Finding, Part
+from recsys.evaluate.evaluate import WHOLE
 from recsys.evaluate.plots import STYLE, data_uri, label
 
 COLOURS = {"helps": "#1a7f4b", "hurts": "#b3372f", "cannot tell": "#51606f"}
@@ -25,7 +26,20 @@ def forest(findings: Sequence[Finding], placebos: Sequence[Finding]) -> str:
         findings: Of one arm, with verdicts.
         placebos: Of the same parts.
     """
-    shown = [one for one in findings if one.main.relative is not None]
+    return _forest(
+        findings, placebos, [f"{one.name}\n{one.decides}, n={one.main.users:,}" for one in findings]
+    )
+
+
+def forest_of_arms(findings: Sequence[Finding]) -> str:
+    """Every arm's difference over all users, a line per arm."""
+    mine = [one for one in findings if one.dimension == one.label == WHOLE and one.verdict is not None]
+    return _forest(mine, (), [one.arm for one in mine])
+
+
+def _forest(findings: Sequence[Finding], placebos: Sequence[Finding], names: Sequence[str]) -> str:
+    pairs = [(one, name) for one, name in zip(findings, names, strict=True) if one.main.relative is not None]
+    shown = [one for one, _ in pairs]
     beneath: dict[str, list[Finding]] = {}
     for one in placebos:
         beneath.setdefault(one.name, []).append(one)
@@ -41,8 +55,7 @@ def forest(findings: Sequence[Finding], placebos: Sequence[Finding]) -> str:
             for number, other in enumerate(beneath.get(one.name, ()), start=1):
                 if other.main.relative is not None:
                     _bar(axes, other, place + 0.17 * number, _PLACEBO, 1.2, 3)
-        names = [f"{label(one.name)}\n{one.decides}, n={one.main.users:,}" for one in shown]
-        axes.set_yticks(range(len(shown)), names)
+        axes.set_yticks(range(len(shown)), [label(name) for _, name in pairs])
         axes.set_ylim(len(shown) - 0.35 + 0.1 * most, -0.5)
         axes.set_xlabel(f"difference in percent of {label(findings[0].reference)}" if findings else "")
         return data_uri(canvas)

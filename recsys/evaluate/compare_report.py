@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys.artifacts import write_atomically
-from recsys.evaluate.compare_plots import by_band, forest, loss_curves, validation_curve
+from recsys.evaluate.compare_plots import by_band, forest, forest_of_arms, loss_curves, validation_curve
 from recsys.evaluate.contrast import Finding, Part
 from recsys.evaluate.paired import Paired
 from recsys.evaluate.report import flatten
@@ -16,6 +16,8 @@ from recsys.evaluate.tables import Grid
 from recsys.pages import render
 
 _TEMPLATE = Path(__file__).with_name("compare.html")
+_MOST_LINES = 8
+"""Arms in one plot; tables have all of them."""
 _LEFT_OUT = ("above the best placebo", "users to tell 2%", "why")
 
 
@@ -44,6 +46,8 @@ def write_comparison(path: Path, content: ComparisonContent) -> None:
     """Write the HTML report; all text is escaped and nothing is loaded from elsewhere."""
     page = {
         "content": content,
+        "summary": summary_grid(content.findings) if len(judged_arms(content.findings)) > 1 else None,
+        "arms_forest": forest_of_arms(content.findings) if len(judged_arms(content.findings)) > 1 else None,
         "sections": [_section(arm, content.findings) for arm in judged_arms(content.findings)],
         "others": [
             placebo_grid(content.findings),
@@ -92,6 +96,26 @@ def verdict_grid(findings: Sequence[Finding], arm: str) -> Grid:
     return Grid(f"{arm} against {reference}", columns, tuple(rows))
 
 
+def summary_grid(findings: Sequence[Finding]) -> Grid:
+    """Many arms in one table: a row each, planned segments across, the verdict behind the difference."""
+    judged = [one for one in findings if one.verdict is not None]
+    names = list(dict.fromkeys(one.name for one in judged))
+    cells = {(one.arm, one.name): one for one in judged}
+    rows = []
+    for arm in judged_arms(findings):
+        found = [cells[arm, name] for name in names]
+        rows.append((arm, *(f"{shown(one.main)}{_mark(one)}" for one in found)))
+    metrics = {one.name: one.decides for one in judged}
+    reference = findings[0].reference if findings else ""
+    columns = ("arm", *(f"{name}, {metrics[name]}" for name in names))
+    return Grid(f"Against {reference}, in percent of it", columns, tuple(rows))
+
+
+def _mark(one: Finding) -> str:
+    outcome = one.verdict.outcome if one.verdict else "cannot tell"
+    return "" if outcome == "cannot tell" else f" {outcome}"
+
+
 def short_grid(findings: Sequence[Finding], arm: str) -> Grid:
     """An arm's verdicts without their reasons: what fits on a terminal."""
     whole = verdict_grid(findings, arm)
@@ -127,10 +151,14 @@ def metric_grids(findings: Sequence[Finding]) -> list[Grid]:
         mine = [one for one in findings if one.arm == arm]
         metrics = list(mine[0].differences)
         rows = tuple(
-            (one.name, f"{one.main.users:,}", *(shown(one.differences[m]) for m in metrics)) for one in mine
+            (one.name, f"{one.main.users:,}", *(_cell(one, metric) for metric in metrics)) for one in mine
         )
         grids.append(Grid(f"{arm}: every metric", ("segment", "users", *metrics), rows))
     return grids
+
+
+def _cell(one: Finding, metric: str) -> str:
+    return shown(one.differences[metric]) if metric in one.differences else "–"
 
 
 def seeds_grid(findings: Sequence[Finding]) -> Grid:
@@ -180,13 +208,19 @@ def _plots(content: ComparisonContent) -> list[tuple[str, str]]:
     reference = content.findings[0].reference if content.findings else ""
     wanted = {reference, *judged_arms(content.findings)}
     arms = {name: parts for name, parts in content.parts.items() if name in wanted}
+    arms = dict(list(arms.items())[:_MOST_LINES])
     plots = [
         ("ndcg@10 by length of history, 95% intervals over users", by_band(arms, "history", "ndcg@10")),
         ("recall@20 by how often the item was taken before, 95% intervals over users",
          by_band(arms, "coldness", "recall@20")),
     ]  # fmt: skip
     if content.losses:
-        plots.append(("Training loss by epoch, seeds averaged", loss_curves(content.losses)))
+        plots.append(
+            (
+                "Training loss by epoch, seeds averaged",
+                loss_curves(dict(list(content.losses.items())[:_MOST_LINES])),
+            )
+        )
     if content.curve:
         chosen = validation_curve(content.curve, content.epochs)
         plots.append(("What chose the number of epochs, the same for every arm", chosen))

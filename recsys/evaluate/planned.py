@@ -20,7 +20,7 @@ COLDNESS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6+", 6, np.inf))
 PLANNED = frozenset(
     {(WHOLE, WHOLE), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin")}
 )
-"""The parts with a verdict; the other bands are shown beside them."""
+"""The parts of ranked lists with a verdict; the other bands are shown beside them."""
 DECIDES = {"coldness": "recall@20", "text": "recall@20"}
 """The metric that decides where answers are restricted to some items, which seldom stand among the first ten;
 elsewhere it is ndcg@10."""

@@ -9,7 +9,7 @@ from recsys.evaluate.paired import Paired
 from recsys.evaluate.power import LEVEL, POWER, detectable, users_needed
 
 MIN_DIFFERING = 10
-"""With fewer users whose figures differ, their spread says nothing about how many are needed."""
+"""With fewer users whose figures differ nothing is tested, nor does their spread say how many would do."""
 WORTH = 0.02
 """A relative difference below this is of no interest to a shop: what the power computation asks for."""
 Outcome = Literal["helps", "hurts", "cannot tell"]
@@ -60,6 +60,8 @@ def judge(
 
     if not found.users:
         return verdict("cannot tell", "no user of the slice belongs to this segment")
+    if found.differing < MIN_DIFFERING:
+        return verdict("cannot tell", _too_alike(found))
     if found.high < 0 and p_adjusted < LEVEL:
         return verdict("hurts", "the interval lies below zero")
     if found.low > 0 and p_adjusted < LEVEL:
@@ -73,15 +75,17 @@ def judge(
 
 
 def _why_not(found: Paired, needed: int | None, worth: float) -> str:
-    if not found.differing:
-        return "no user's figure differs between the two"
-    if found.differing < MIN_DIFFERING:
-        return f"the figures of only {found.differing} of {found.users:,} users differ"
     if needed is None:
         return "the reference finds nothing here"
     if needed <= found.users:
         return f"a difference of {worth:.0%} would most likely have been seen with {found.users:,} users"
     return f"{found.users:,} users are too few: a difference of {worth:.0%} needs about {needed:,}"
+
+
+def _too_alike(found: Paired) -> str:
+    if not found.differing:
+        return "no figure differs between the two"
+    return f"the figures of only {found.differing} of {found.users:,} users differ"
 
 
 def _power(found: Paired, family: int, worth: float) -> tuple[int | None, float | None]:

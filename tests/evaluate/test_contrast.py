@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -21,6 +22,7 @@ METRIC = "ndcg@10"
 finite = st.floats(-1, 1, allow_nan=False)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6))
 def test_holm_is_closed_testing_with_bonferroni(p_values: list[float]) -> None:
     """Adjusted p of a test: the largest Bonferroni p over all sets of tests that it belongs to."""
@@ -35,6 +37,7 @@ def test_holm_of_nothing_is_nothing() -> None:
     assert holm([]) == []
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 2), st.floats(0.001, 0.5), st.sampled_from([0.05, 0.01]), st.floats(0.5, 0.95))
 def test_so_many_users_give_the_power_and_one_less_does_not(
     deviation: float, difference: float, level: float, power: float
@@ -66,12 +69,13 @@ def test_a_difference_of_zero_cannot_be_told() -> None:
         users_needed(1.0, 0.0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(finite, finite), min_size=3, max_size=12))
 def test_the_effect_size_is_t_over_the_root_of_n(values: list[tuple[float, float]]) -> None:
     own, other = np.array(values).T
     if np.ptp(own - other) < 1e-6:
         return
-    found = pair([own], [other], np.arange(len(own)), rounds=50)
+    found = pair([own], [other], np.arange(len(own)), rounds=50, resamples=10)
     t = stats.ttest_rel(own, other).statistic
     assert found.effect == pytest.approx(t / math.sqrt(len(own)), abs=1e-9)
     assert found.difference == pytest.approx(float(own.mean() - other.mean()))
@@ -171,6 +175,23 @@ def test_the_correction_runs_over_all_arms_and_parts() -> None:
     assert len(judged) == 6
     expected = holm([one.main.p for one in judged])
     assert [one.verdict.p_adjusted for one in judged if one.verdict] == expected
+
+
+def test_parts_that_are_too_alike_are_not_tested_and_do_not_count() -> None:
+    arms = world({"off": {}, "on": {"short": 0.03}})
+    for name, parts in arms.items():
+        same = parts[2].figures[METRIC].copy() if name == "off" else arms["off"][2].figures[METRIC].copy()
+        same[:, :9] += 0.5 * (name == "on")
+        parts[2] = replace(parts[2], figures={METRIC: same})
+    findings = contrast(arms, "off")
+    long = next(one for one in findings if one.label == "long")
+    assert long.verdict is not None
+    assert (long.verdict.outcome, long.verdict.why) == (
+        "cannot tell",
+        "the figures of only 9 of 200 users differ",
+    )
+    tested = [one for one in findings if one.label != "long" and one.verdict]
+    assert [one.verdict.p_adjusted for one in tested if one.verdict] == holm([one.main.p for one in tested])
 
 
 def test_parts_that_were_not_planned_are_shown_without_a_verdict() -> None:

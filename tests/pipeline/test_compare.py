@@ -85,6 +85,7 @@ def test_every_planned_segment_gets_a_verdict_and_the_files_agree(done: Shop) ->
     judged = [one for one in said["findings"] if one["verdict"]]
     assert {(one["dimension"], one["segment"]) for one in judged} == {
         ("whole", "whole"), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin"),
+        ("search", "misspelled"),
     }  # fmt: skip
     assert {one["arm"] for one in judged} == {"standard"}
     assert {one["arm"] for one in said["findings"]} >= {"placebo:duplicate", "placebo:random_insert"}
@@ -182,9 +183,7 @@ def test_augmented_rows_are_refused_as_those_that_are_judged(trials: Trials) -> 
 
 def test_a_part_of_the_data_is_a_part_of_its_own(shop: Shop, done: Shop) -> None:
     entered = enter(["off", "light"], None, done.settings, placebos=False)
-    found = run_compare(
-        shop.data, done.out, entered, Order(1, (0.5,)), lambda one: TowersAlone(one), lambda line: None
-    )
+    found = run_compare(shop.data, done.out, entered, Order(1, (0.5,)), TowersAlone, lambda line: None)
     judged = {one.name: one for one in found.findings if one.verdict}
     assert judged["data 50%"].main.users == judged["whole"].main.users
     assert set(found.epochs) == {1.0, 0.5}
@@ -235,3 +234,46 @@ def test_durations_are_said_as_people_say_them() -> None:
 
 def test_the_defaults_compare_the_candidates() -> None:
     assert enter([], None, []).contenders[1].name == Config().augment.candidates[0]
+
+
+# Whole lists, and ablations over them.
+
+
+def test_whole_lists_are_judged_with_every_source(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    out = done.out
+    arguments = done.arguments(out, "--lists", "--no-placebos", "--seeds", "1")
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "2 trainings of" in said.err
+    assert "a ranker and the lists of every training on top" in said.err
+    assert "the first took" in said.err
+    assert record(out)["facts"]["depth"] == "lists"
+    assert record(out)["facts"]["placebos"].startswith("none took part")
+    assert main(arguments) == 0
+    assert "all 2 trainings were finished before" in capsys.readouterr().err
+
+
+def test_a_part_of_the_data_is_not_for_whole_lists(done: Shop, tmp_path: Path) -> None:
+    assert main(done.arguments(tmp_path / "o", "--lists", "--share", "0.5")) == 2
+
+
+def test_sources_are_left_out_one_by_one(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["ablate", *done.arguments(done.out, "--what", "sources", "--seeds", "1")[1:]]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    found = json.loads((done.out / "ablate-sources.json").read_text())
+    arms = {one["arm"] for one in found["findings"]}
+    assert "without two_tower" in arms
+    assert all(arm.startswith("without ") for arm in arms)
+    assert {one["reference"] for one in found["findings"]} == {"default"}
+    assert not any(one["dimension"] == "search" for one in found["findings"]), "sources touch no vector"
+    assert "earns its place" in said.out
+    assert "Against default, in percent of it" in said.out
+
+
+def test_what_changes_no_list_is_left_out_and_said(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["ablate", *done.arguments(done.out, "--what", "features", "--seeds", "2")[1:]]
+    assert main(arguments) == 2, "so few users train no ranker, and no group of features matters"
+    said = capsys.readouterr().err
+    assert "no list changes with without match" in said
+    assert "nothing that was tried changes a list" in said

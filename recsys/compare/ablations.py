@@ -1,0 +1,147 @@
+"""What can be taken away, added or flipped, out of the code's own registries; nothing is listed by hand."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Literal, get_args, get_origin
+
+from annotated_types import Ge
+from pydantic.fields import FieldInfo
+
+from recsys.arms import Arm
+from recsys.augment.compose import Compose
+from recsys.augment.op import Op
+from recsys.augment.policy import Branch, Policy, load_policy
+from recsys.augment.registry import OPS
+from recsys.augment.representation import REPRESENTATION_OPS, Representation
+from recsys.compare.contenders import Contender, Entered, changed
+from recsys.config import AUTO, Config, RetrieveConfig
+from recsys.errors import ConfigError
+from recsys.placebo import PLACEBOS
+from recsys.rank_features import FEATURE_GROUPS, SOURCES
+from recsys.retrieve import WEIGHED
+
+What = Literal["ops", "sources", "features", "training"]
+WHAT: tuple[What, ...] = ("ops", "sources", "features", "training")
+DEEP: frozenset[What] = frozenset({"sources", "features"})
+"""Ablations that show in whole lists alone."""
+DEFAULT = "default"
+TOWER_SECTIONS = ("model", "train")
+"""Settings that fitting the towers reads."""
+
+
+def ablation(what: What, config: Config) -> Entered:
+    """The arms of one ablation, the default first; of ops, `off` first and placebos last.
+
+    Args:
+        what: See `WHAT`.
+        config: The default that everything is held against.
+    """
+    match what:
+        case "ops":
+            off = Contender(Arm("off", load_policy("off"), config.augment), ("augment.enabled=false",))
+            placebos = [
+                Contender(Arm(f"placebo:{name}", load_policy("off"), config.augment, name))
+                for name in PLACEBOS
+            ]
+            return Entered(config, (off, *single_ops(config), *placebos))
+        case "sources":
+            return _against_default(config, without_sources(config))
+        case "features":
+            return Entered(config, (_default(config, DEFAULT), *without_features(config)))
+        case "training":
+            return _against_default(config, flipped(config))
+
+
+def single_ops(config: Config) -> Iterator[Contender]:
+    """Every op alone with its default settings, but those that must be told more or ask a model."""
+    for name, op in OPS.items():
+        if (policy := _alone(name, op)) is not None:
+            yield Contender(Arm(name, policy, config.augment))
+    for name, change in REPRESENTATION_OPS.items():
+        policy = Policy(name=name, representation=Representation(ops=(change(),)))
+        yield Contender(Arm(name, policy, config.augment))
+
+
+def without_sources(config: Config) -> dict[str, dict[str, Any]]:
+    """Every quota of a source that is switched on, at zero."""
+    return {f"without {name}": {f"retrieve.{name}": 0} for name in quotas() if getattr(config.retrieve, name)}
+
+
+def quotas() -> list[str]:
+    """The settings that switch sources: those with a source's name, or with that of the weights it reads."""
+    switches = {*SOURCES, *(kind for kind, _ in WEIGHED.values())}
+    return [name for name in RetrieveConfig.model_fields if name in switches]
+
+
+def without_features(config: Config) -> Iterator[Contender]:
+    """Every group of the ranker's features, hidden from it."""
+    for name in FEATURE_GROUPS:
+        yield replace(_default(config, f"without {name}"), unseen=(name,))
+
+
+def flipped(config: Config) -> dict[str, dict[str, Any]]:
+    """Every training option the other way: switches over, choices to each other choice, strengths to zero.
+
+    A strength that is zero takes the value its field gives as an example. Settings that the machine decides
+    (`auto`), and sizes that cannot be zero, are no options.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for section in TOWER_SECTIONS:
+        table = getattr(config, section)
+        for name, field in type(table).model_fields.items():
+            now = getattr(table, name)
+            for value in _others(field, now):
+                changes = {f"{section}.{name}": value}
+                try:
+                    changed(config, changes)
+                except ConfigError:  # two settings that exclude each other: not an option here
+                    continue
+                found[f"{name}={_short(value)}"] = changes
+    return found
+
+
+def _others(field: FieldInfo, now: Any) -> list[Any]:
+    if isinstance(now, bool):
+        return [not now]
+    if get_origin(field.annotation) is Literal:
+        choices = get_args(field.annotation)
+        return [] if "auto" in choices else [choice for choice in choices if choice != now]
+    if isinstance(now, int | float) and not isinstance(field.annotation, types.UnionType):
+        zero = any(isinstance(bound, Ge) and bound.ge == 0 for bound in field.metadata)
+        return ([type(now)(0)] if now else list(field.examples or ())) if zero else []
+    return []
+
+
+def _against_default(config: Config, arms: Mapping[str, Mapping[str, Any]]) -> Entered:
+    others = [
+        replace(
+            _default(config, name),
+            settings=tuple(f"{setting}={_short(value)}" for setting, value in changes.items()),
+            changes=changes,
+        )
+        for name, changes in arms.items()
+    ]
+    return Entered(config, (_default(config, DEFAULT), *others))
+
+
+def _default(config: Config, name: str) -> Contender:
+    """Trained with the configured policy; with none where a run would choose it on validation."""
+    augment = config.augment
+    settled = augment.enabled and augment.policy != AUTO
+    return Contender(Arm(name, load_policy(augment.policy if settled else "off"), augment))
+
+
+def _alone(name: str, op: type[Op[Any]]) -> Policy | None:
+    try:
+        branch = Branch(ops=Compose(ops=(op(),)))
+    except ValueError:
+        return None
+    kind: dict[str, Any] = {"history": {"history": branch}, "text": {"text": branch}}.get(op.kind or "", {})
+    return Policy(name=name, **kind) if kind else None
+
+
+def _short(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
