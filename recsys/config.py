@@ -178,6 +178,15 @@ class RankConfig(Section):
 
     enabled: bool = True
     """Off ranks by match score alone."""
+    kind: Literal["auto", "neural", "trees", "mix"] = "auto"
+    """The ranker's form: a listwise network, LambdaRank trees (LightGBM), the mean of both, or (`auto`) the
+    one that ranks held-out validation users best. All are one ONNX graph in serving."""
+    trees: int = Field(150, ge=1)
+    """Trees of the boosted form."""
+    leaves: int = Field(15, ge=2)
+    """Leaves of each."""
+    tree_learning_rate: float = Field(0.06, gt=0)
+    """How much of each tree's step is taken."""
     hidden: tuple[int, ...] = (64, 32)
     """Hidden widths of the network."""
     epochs: int = Field(10, ge=1)

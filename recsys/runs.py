@@ -119,7 +119,7 @@ def _unfinished(out: Path, digest: str, inputs: Mapping[str, str]) -> OpenRun | 
 
 def _versions() -> dict[str, str]:
     found = {}
-    for name in (*PACKAGES, "faiss-cpu", "faiss-gpu-cu12", "onnxruntime", "onnxruntime-gpu"):
+    for name in (*PACKAGES, "faiss-cpu", "faiss-gpu-cu12", "lightgbm", "onnxruntime", "onnxruntime-gpu"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -8,6 +8,7 @@ serving feeds raw features and a value never seen before cannot run away.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 
 from recsys.config import RankConfig
 from recsys.randomness import derive, generator
-from recsys.types import Floats
+from recsys.types import Floats, Rows
 
 VALIDATION_SHARE = 0.2
+Scores = Callable[[Floats], Floats]
+"""From the features of some candidates, (n, num_features), to their scores, (n,)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +69,38 @@ class Ranker(nn.Module):
         return total.squeeze(-1)
 
 
-def fit_ranker(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Ranker, dict[str, Any]]:
-    """Fit on most users, stop early on the rest, keep the best epoch.
+def split_lists(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Rows, Rows]:
+    """Users with a label, as those to fit on and those to judge by; at most `config.max_users` in all.
 
-    Listwise softmax cross-entropy (Cao et al., ICML 2007), once over the whole list and once over its
-    novel part, since a shop asks for both.
+    Raises:
+        ValueError: fewer than ten have one.
     """
     useful = np.array([lists.labels[a:b].any() for a, b in _spans(lists)])
     users = generator(seed, "ranker", "split").permutation(np.flatnonzero(useful))[: config.max_users]
     if len(users) < 10:
         raise ValueError(f"{len(users)} lists have a label; a ranker needs at least 10")
     cut = max(1, int(len(users) * VALIDATION_SHARE))
-    held_out, fit = users[:cut], users[cut:]
+    return users[cut:], users[:cut]
+
+
+def fit_ranker(
+    lists: RankingLists, config: RankConfig, seed: int, epochs: int | None = None
+) -> tuple[Ranker, dict[str, Any]]:
+    """Fit on most users, stop early on the rest, keep the best epoch; or on all for a number of epochs.
+
+    Listwise softmax cross-entropy (Cao et al., ICML 2007), once over the whole list and once over its
+    novel part, since a shop asks for both.
+    """
+    fit, held_out = split_lists(lists, config, seed)
+    if epochs is not None:
+        fit = np.concatenate([fit, held_out])
     torch.manual_seed(derive(seed, "ranker", "weights") % 2**63)
     model = Ranker(lists.features.shape[1], config.hidden)
     _standardise(model, lists, fit)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     best, best_epoch, state = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
     history = []
-    for epoch in range(config.epochs):
+    for epoch in range(epochs or config.epochs):
         model.train()
         order = generator(seed, "ranker", "order", epoch).permutation(fit)
         losses = []
@@ -95,21 +111,40 @@ def fit_ranker(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Rank
             optimiser.step()
             losses.append(float(loss.detach()))
         model.eval()
-        figures = {
-            "all": _ndcg(model, lists, held_out, novel=False),
-            "novel": _ndcg(model, lists, held_out, novel=True),
-        }
+        if epochs is not None:
+            continue
+        figures = ranking_figures(neural_scores(model), lists, held_out)
         history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **figures})
         if sum(figures.values()) > best:
             best, best_epoch = sum(figures.values()), epoch + 1
             state = {k: v.clone() for k, v in model.state_dict().items()}
-    model.load_state_dict(state)
+    if epochs is None:
+        model.load_state_dict(state)
     model.eval()
     return model, {
         "lists": len(fit),
-        "held_out_lists": len(held_out),
-        "best_epoch": best_epoch,
+        "held_out_lists": len(held_out) if epochs is None else 0,
+        "best_epoch": best_epoch if epochs is None else epochs,
         "epochs": history,
+    }
+
+
+def neural_scores(model: Ranker) -> Scores:
+    """The model as a function of features."""
+
+    def score(features: Floats) -> Floats:
+        with torch.inference_mode():
+            found: Floats = model(torch.from_numpy(np.ascontiguousarray(features))).numpy()
+        return found
+
+    return score
+
+
+def ranking_figures(score: Scores, lists: RankingLists, users: Rows) -> dict[str, float]:
+    """Mean ndcg@10 over users' candidates (the ideal knows their labels only), of all and of novel items."""
+    return {
+        "all": _ndcg(score, lists, users, novel=False),
+        "novel": _ndcg(score, lists, users, novel=True),
     }
 
 
@@ -148,21 +183,19 @@ def _listwise(scores: Tensor, labels: Tensor, groups: Tensor, mask: Tensor, num:
     return per_list.sum() / (counts > 0).sum().clamp_min(1)
 
 
-def _ndcg(model: Ranker, lists: RankingLists, users: NDArray[np.int64], *, novel: bool, k: int = 10) -> float:
-    """Mean ndcg@10 over the candidates (the ideal knows the candidates' labels only)."""
+def _ndcg(score: Scores, lists: RankingLists, users: Rows, *, novel: bool, k: int = 10) -> float:
     spans, values = _spans(lists), []
     discount = 1 / np.log2(np.arange(2, k + 2))
-    with torch.inference_mode():
-        for user in users:
-            rows = np.arange(*spans[user])
-            if novel:
-                rows = rows[lists.novel[rows]]
-            labels = lists.labels[rows]
-            if not labels.any():
-                continue
-            order = np.argsort(-model(torch.from_numpy(lists.features[rows])).numpy(), kind="stable")[:k]
-            hits = labels[order]
-            values.append((hits * discount[: len(hits)]).sum() / discount[: min(k, int(labels.sum()))].sum())
+    for user in users:
+        rows = np.arange(*spans[user])
+        if novel:
+            rows = rows[lists.novel[rows]]
+        labels = lists.labels[rows]
+        if not labels.any():
+            continue
+        order = np.argsort(-score(lists.features[rows]), kind="stable")[:k]
+        hits = labels[order]
+        values.append((hits * discount[: len(hits)]).sum() / discount[: min(k, int(labels.sum()))].sum())
     return float(np.mean(values)) if values else 0.0
 
 

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 
 from recsys.config import RankConfig
-from recsys.model.ranker import RankingLists, _listwise, _ndcg, fit_ranker
+from recsys.errors import DependencyError
+from recsys.model.ranker import RankingLists, _listwise, _ndcg, fit_ranker, neural_scores, split_lists
+from recsys.model.trees import fit_trees, tree_scores
+from recsys.ranking import choose_form, export_ranker
+from recsys.scorer import OnnxScorer
 
 
 def lists_where_one_feature_decides(num_users: int = 200, size: int = 12) -> RankingLists:
@@ -22,7 +29,7 @@ def lists_where_one_feature_decides(num_users: int = 200, size: int = 12) -> Ran
 def test_it_finds_the_feature_that_decides() -> None:
     lists = lists_where_one_feature_decides()
     model, figures = fit_ranker(lists, RankConfig(epochs=6), seed=0)
-    assert _ndcg(model, lists, np.arange(200), novel=False) > 0.97
+    assert _ndcg(neural_scores(model), lists, np.arange(200), novel=False) > 0.97
     assert figures["lists"] + figures["held_out_lists"] == 200
 
 
@@ -48,3 +55,65 @@ def test_listwise_loss_is_the_plain_cross_entropy_of_each_list() -> None:
     mask = torch.tensor([True, True, False, False, False])
     only = -torch.log_softmax(scores[:2], 0)[0]
     torch.testing.assert_close(_listwise(scores, labels, groups, mask, 2), only)
+
+
+def lists_where_two_features_decide_together(num_users: int = 300, size: int = 20) -> RankingLists:
+    """What is taken has both features high or both low: no sum of the two says so, a tree does."""
+    rng = np.random.default_rng(2)
+    features = rng.standard_normal((num_users * size, 4)).astype(np.float32)
+    worth = np.where(features[:, 0] * features[:, 1] > 0, 1.0, 0.0) + 0.1 * rng.random(num_users * size)
+    labels = np.zeros(num_users * size, np.float32)
+    for user in range(num_users):
+        span = slice(user * size, (user + 1) * size)
+        labels[span][np.argsort(-worth[span])[:3]] = 1
+    novel = rng.random(len(labels)) < 0.7
+    return RankingLists(features, labels, novel, np.arange(0, num_users * size + 1, size))
+
+
+FEW_TREES = RankConfig(trees=40, epochs=2, leaves=8)
+
+
+def test_trees_find_what_two_features_say_together_and_one_seed_gives_one_booster() -> None:
+    lists = lists_where_two_features_decide_together()
+    fit, held_out = split_lists(lists, FEW_TREES, 0)
+    one, two = (fit_trees(lists, fit, FEW_TREES, 0) for _ in range(2))
+    np.testing.assert_array_equal(one.predict(lists.features), two.predict(lists.features))
+    chance = _ndcg(lambda features: features[:, 2], lists, held_out, novel=False)
+    assert _ndcg(tree_scores(one), lists, held_out, novel=False) > chance + 0.1
+
+
+@pytest.mark.parametrize("kind", ["neural", "trees", "mix"])
+def test_every_form_is_one_graph_that_scores_as_the_model_does(kind: str, tmp_path: Path) -> None:
+    lists = lists_where_two_features_decide_together()
+    config = RankConfig(kind=kind, trees=40, epochs=2, leaves=8)
+    form, figures = choose_form(lists, config, 0)
+    assert figures["kind"] == kind
+    assert figures["why"] == "rank.kind asks for it"
+    parity = export_ranker(form, lists, tmp_path / "ranker.onnx")
+    assert parity["same_top_10"] == 1.0
+    scorer = OnnxScorer(tmp_path / "ranker.onnx", threads=1)
+    assert scorer.num_features == 4
+    for num in (1, 2, 7, 600):
+        np.testing.assert_allclose(
+            scorer.score(lists.features[:num]), form.score(lists.features[:num]), atol=1e-4
+        )
+
+
+def test_auto_takes_the_form_that_ranks_held_out_users_best_and_says_so() -> None:
+    lists = lists_where_two_features_decide_together()
+    _, figures = choose_form(lists, FEW_TREES, 0)
+    totals = {kind: sum(one.values()) for kind, one in figures["forms"].items()}
+    assert set(totals) == {"neural", "trees", "mix"}
+    assert figures["kind"] == max(totals, key=lambda kind: totals[kind])
+    assert figures["kind"] != "neural"
+    assert "held-out users" in figures["why"]
+
+
+def test_without_lightgbm_auto_is_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recsys.ranking.trees_available", lambda: False)
+    _, figures = choose_form(lists_where_one_feature_decides(60), RankConfig(epochs=1), 0)
+    assert figures["kind"] == "neural"
+    assert "not installed" in figures["why"]
+    monkeypatch.setattr("recsys.model.trees.trees_available", lambda: False)
+    with pytest.raises(DependencyError, match="lightgbm"):
+        fit_trees(lists_where_one_feature_decides(60), np.arange(60), RankConfig(), 0)
