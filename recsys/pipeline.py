@@ -94,7 +94,7 @@ def run_pipeline(
         figures.update(
             events=len(dataset.interactions), items=len(dataset.items), report=dataset.report.to_json()
         )
-    if run.leads:
+    if run.leads and "features" not in run.manifest.stages:
         prepare_shop(run, shop, out / FEATURES)
     group.wait()
     prepared = load_prepared(run, shop)
