@@ -157,15 +157,23 @@ class Protection:
             elif kind == FREE:
                 spans.append((max(i - 1, 0), i + 1))
             if code & FIRST and i + 1 < last:
-                spans += self.phrases_at(words, i)
+                spans += self._phrases_at(words, i)
         return spans
 
-    def phrases_at(self, words: Sequence[str], i: int) -> Spans:
+    @functools.cached_property
+    def second_words(self) -> frozenset[str]:
+        """The cores that stand second in a phrase."""
+        return frozenset(words[1] for words in self._by_two if len(words) > 1)
+
+    def phrases_from(self, first: str, second: str) -> list[tuple[str, ...]]:
+        """The phrases that begin with these cores."""
+        return self._by_two.get((first, second), [])
+
+    def _phrases_at(self, words: Sequence[str], i: int) -> Spans:
         """The phrases of two words and more that begin at a word which is not the last."""
-        found = self._by_two.get((CORES[words[i]], CORES[words[i + 1]]), ())
         return [
             (i, i + len(phrase))
-            for phrase in found
+            for phrase in self.phrases_from(CORES[words[i]], CORES[words[i + 1]])
             if len(phrase) == 2 or _cores(words[i : i + len(phrase)]) == phrase
         ]
 

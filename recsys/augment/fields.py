@@ -61,8 +61,10 @@ class ItemFields:
 
     def column(self, name: str, start: int, stop: int) -> list[str] | None:
         """One attribute of items `start` to `stop`, empty where an item lacks it; None: only rows have it."""
-        if name not in self._columns or name == "title":
+        if name == "price_band":
             return None
+        if name not in self._columns or name == "title":
+            return [""] * (stop - start)
         return [_level(value) for value in self._columns[name][start:stop]]
 
     def values(self, name: str) -> set[str]:
@@ -115,10 +117,10 @@ class FieldRows(Sequence[Mapping[str, str]]):
         found = self._fields.column(name, self._start, self._stop)
         if found is None:
             return [row.get(name, "") for row in self]
-        if not self._said:
-            return found
-        more = (self._said.get(row, NOTHING).get(name, value) for row, value in zip(rows, found, strict=True))
-        return list(more)
+        if self._said:
+            said = (self._said.get(row, NOTHING).get(name) for row in rows)
+            return [value if other is None else other for value, other in zip(found, said, strict=True)]
+        return found
 
 
 def item_fields(items: pd.DataFrame) -> list[dict[str, str]]:

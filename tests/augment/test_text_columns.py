@@ -256,6 +256,7 @@ def test_few_texts_and_ops_without_a_form_go_row_by_row(monkeypatch: pytest.Monk
     monkeypatch.setattr(texts_grow, "FEWEST", 50)
     assert not texts_grow.in_columns(dropout, 49)
     assert texts_grow.in_columns(dropout, 50)
+    assert texts_grow.in_columns(branch_of([{"op": "word_dropout"}], 2), 25)
     grown = grow_texts(originals_of(some_texts(2, 30)), dropout, 3, "text", "p")
     assert isinstance(grown.children, list)
     assert sum(count for name, count in grown.counts.items() if name.startswith("language:")) == 30

@@ -23,11 +23,12 @@ from recsys.augment.constraints import Protection
 from recsys.augment.example import NO_SYNONYMS, TextExample
 from recsys.augment.fields import FieldRows
 from recsys.augment.tokens import EDITABLE, Language, Tokens
+from recsys.augment.wordbook import CORES
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh", "other", "none")
 """A text's language is a number of these."""
 Table = Callable[[Sequence[str]], NDArray[Any]]
-"""What is known of words, one value each."""
+"""From words to what is known of each."""
 
 
 class Vocabulary:
@@ -40,7 +41,16 @@ class Vocabulary:
 
     def __init__(self, arrow: pa.Array, words: list[str]) -> None:
         self.arrow, self.words = arrow, words
+        self._cores: list[str] = []
         self._tables: dict[Hashable, NDArray[Any]] = {}
+
+    @property
+    def cores(self) -> list[str]:
+        """The core of each word."""
+        known = self._cores
+        if len(known) < len(self.words):
+            known += map(CORES.__getitem__, self.words[len(known) :])
+        return known
 
     def numbers(self, words: Sequence[str]) -> Ints:
         """The words' numbers; new ones are added."""

@@ -128,20 +128,32 @@ def _english_states(cut: CutTexts, codes: NDArray[np.uint8]) -> NDArray[np.uint8
     at = np.flatnonzero(kinds == FREE)
     states[at[~begins[at]] - 1] = PROTECTED
     at = np.flatnonzero(codes & FIRST)
-    _protect_phrases(cut, at[~ends[at]], states)
+    if len(at):
+        _protect_phrases(cut, at[~ends[at]], states)
     _protect_own_brands(cut, states)
     return states
 
 
 def _protect_phrases(cut: CutTexts, at: Ints, states: NDArray[np.uint8]) -> None:
     """Mark the phrases that begin at these places, each before the last word of its text."""
-    names, numbers = cut.vocabulary.words, cut.words
-    phrases_at = cut.originals.protection.phrases_at
+    protection, cores, numbers = cut.originals.protection, cut.vocabulary.cores, cut.words
+    seconds = protection.second_words
+    second = np.fromiter(map(seconds.__contains__, cores), np.bool_, len(cores))
+    at = at[second[numbers[at + 1]]]
     stops = cut.offsets[np.searchsorted(cut.offsets, at, side="right")]
-    for start, stop in zip(at.tolist(), stops.tolist(), strict=True):
-        words = [names[number] for number in numbers[start:stop].tolist()]
-        for _, length in phrases_at(words, 0):
-            states[start : start + length] = PROTECTED
+    pairs = zip(at.tolist(), stops.tolist(), numbers[at].tolist(), numbers[at + 1].tolist(), strict=True)
+    of_two: list[int] = []
+    for start, stop, one, two in pairs:
+        for phrase in protection.phrases_from(cores[one], cores[two]):
+            size = len(phrase)
+            if size == 2:
+                of_two.append(start)
+            elif start + size <= stop:
+                rest = numbers[start + 2 : start + size].tolist()
+                if all(cores[number] == word for number, word in zip(rest, phrase[2:], strict=True)):
+                    states[start : start + size] = PROTECTED
+    states[of_two] = PROTECTED
+    states[[start + 1 for start in of_two]] = PROTECTED
 
 
 def _protect_own_brands(cut: CutTexts, states: NDArray[np.uint8]) -> None:

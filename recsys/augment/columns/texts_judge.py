@@ -69,10 +69,17 @@ def _lost(rows: TextRows, before: Ints) -> tuple[Ints, Ints]:
 
 def _said_elsewhere(rows: TextRows, words: Ints, of: Ints) -> NDArray[np.bool_]:
     """Whether a candidate has a word, at any place."""
-    where, ends = places(rows.offsets, of)
-    alike = rows.words[where] == np.repeat(words, np.diff(ends))
+    # One bit of 64 for each word that a candidate has: where a word's bit is off, it is not there.
+    one, masks = np.uint64(1), np.zeros(len(rows), np.uint64)
+    full = np.flatnonzero(rows.sizes)
+    if len(full):
+        bits = one << (rows.words & 63).astype(np.uint64)
+        masks[full] = np.bitwise_or.reduceat(bits, rows.offsets[full])
+    perhaps = np.flatnonzero((masks[of] >> (words & 63).astype(np.uint64)) & one)
+    where, ends = places(rows.offsets, of[perhaps])
+    alike = rows.words[where] == np.repeat(words[perhaps], np.diff(ends))
     found = np.zeros(len(words), np.bool_)
-    found[owners(ends)[alike]] = True
+    found[perhaps[owners(ends)[alike]]] = True
     return found
 
 

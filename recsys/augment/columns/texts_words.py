@@ -55,7 +55,7 @@ def swap_synonyms(op: SwapSynonyms, texts: Drawing) -> Edited[TextRows] | None:
     known = op.known(cut.originals.synonyms)
 
     def others(words: Sequence[str]) -> NDArray[np.int64]:
-        found = map(known, map(CORES.__getitem__, words))
+        found = map(known, cut.vocabulary.cores[-len(words) :] if words else ())
         return np.array([len(row) if row else 0 for row in found], np.int64)
 
     number = cut.vocabulary.table(("synonyms", id(op)), others)
@@ -162,7 +162,7 @@ class _Pool:
         ]
 
         def counted(words: Sequence[str]) -> NDArray[np.int64]:
-            found = map(near.get, map(CORES.__getitem__, words))
+            found = map(near.get, part.cut.vocabulary.cores[-len(words) :] if words else ())
             return np.array([sum(map(str.isalpha, row)) if row else 0 for row in found], np.int64)
 
         number = part.cut.vocabulary.table("inserted synonyms", counted)
