@@ -1,22 +1,22 @@
-"""History ops, each alone: rows per second and core, acceptance and provenance included."""
+"""History ops, each alone, from arrays to arrays: rows per second and core, acceptance and provenance too."""
 
 from __future__ import annotations
 
+import statistics
+from functools import partial
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
-from rounds import Line, Report, compared, timed
+from rounds import Line, Report, rates, timed
 
-from recsys.augment.example import Event, HistoryExample
-from recsys.augment.examples import context_examples
-from recsys.augment.expand import expand_contexts
-from recsys.augment.grow import grow
-from recsys.augment.lending import history_side
+from recsys.augment.example import Event
 from recsys.augment.neighbours import fit_covisitation
 from recsys.augment.policy import Policy, load_policy, policy_from_plain
 from recsys.augment.provenance import provenance_table
 from recsys.augment.registry import OPS
+from recsys.augment.shards import HistoryShards, child_contexts, flat_histories
 from recsys.augment.store import user_contexts
 from recsys.contexts import Contexts, Vocabulary
 from recsys.data.interactions import Dataset
@@ -47,50 +47,72 @@ def measure_ops(contexts: Contexts, num_items: int, report: Report, repeats: int
     """Every history op of the registry, alone, over rows that it edits: rows left alone would be cheap."""
     neighbours = fit_covisitation(contexts, num_items).neighbours()
     friends, elsewhere = _acquaintances(contexts)
+
+    def shards(rows: Contexts, policy: Policy, columns: bool = True) -> HistoryShards:
+        known = {"neighbours": neighbours, "friends": friends, "elsewhere": elsewhere}
+        return _shards(rows, num_items, policy, columns, known)
+
     for name in sorted(name for name, op in OPS.items() if op.kind == "history"):
         policy = policy_from_plain(
             {"name": "bench", "history": {"ops": [{"op": name, **_SETTINGS.get(name, {})}]}}
         )
-        side = history_side(contexts, num_items, policy.history.needs, neighbours, friends, elsewhere)
-        examples = list(context_examples(contexts, 0, len(contexts), side))
-        edited = grow(examples, policy.history, 1, "history", policy.policy_id).originals
-        if not edited:
+        edited = np.asarray(shards(contexts, policy).grown(0, len(contexts)).parents)
+        if not len(edited):
             report.skipped[f"history op {name}"] = "no row of this dataset is edited by it"
             continue
-        rows = [edited[i % len(edited)] for i in range(len(contexts))]
+        rows = contexts.take(np.resize(edited, len(contexts)))
         line = Line("history op", name, "rows", 0.0, bar=BAR)
         line.note = f"edits {len(edited) / len(contexts):.0%} of the rows; these alone"
-        report.lines.append(
-            compared(line, timed(lambda rows=rows, policy=policy: _grown(rows, policy)), None, repeats)
-        )
+        sides = {kind: shards(rows, policy, kind == "columns") for kind in ("columns", "rows")}
+        report.lines.append(_both(line, sides, repeats))
 
 
 def measure_branch(contexts: Contexts, num_items: int, report: Report, repeats: int) -> None:
-    """The history branch of the preset `standard`, from arrays to arrays."""
-    policy, vocabulary = load_policy("standard"), Vocabulary([f"i{row}" for row in range(num_items)])
-
-    def work() -> float:
-        expand_contexts(contexts, vocabulary, policy, 1, created=0)
-        return float(len(contexts))
-
-    report.lines.append(
-        compared(
-            Line("history branch", "standard, arrays to arrays", "rows", 0.0), timed(work), None, repeats
-        )
-    )
+    """The history branches of presets, gates included, from arrays to arrays."""
+    for name in ("standard", "strong"):
+        policy = load_policy(name)
+        line = Line("history branch", f"{name}, arrays to arrays", "rows", 0.0)
+        line.note = f"{len(policy.history.gates)} gates"
+        sides = {
+            kind: _shards(contexts, num_items, policy, kind == "columns", {}) for kind in ("columns", "rows")
+        }
+        report.lines.append(_both(line, sides, repeats, all_rows=True))
 
 
-def _grown(examples: list[HistoryExample], policy: Policy) -> float:
-    policy_id = policy.policy_id
-    done = 0
-    for start in range(0, len(examples), _CHUNK):
-        grown = grow(examples[start : start + _CHUNK], policy.history, 1, "history", policy_id)
+def _shards(
+    contexts: Contexts, num_items: int, policy: Policy, columns: bool, known: dict[str, Any]
+) -> HistoryShards:
+    """What a bulk run works with; without columns, what it falls back to for ops that have no such form."""
+    if columns:
+        return HistoryShards(contexts, num_items, policy, 1, **known)
+    with mock.patch("recsys.augment.shards.by_columns", return_value=False):
+        return HistoryShards(contexts, num_items, policy, 1, **known)
+
+
+def _both(line: Line, sides: dict[str, HistoryShards], repeats: int, all_rows: bool = False) -> Line:
+    """Fill in the rate by columns and the rate row by row, whose rounds take turns."""
+    found = rates({kind: timed(partial(_work, part, all_rows)) for kind, part in sides.items()}, repeats)
+    ours, theirs = found["columns"], found["rows"]
+    line.ours, line.spread = statistics.median(ours), (min(ours), max(ours))
+    line.reference, line.theirs = "row by row", statistics.median(theirs)
+    times = statistics.median([a / b for a, b in zip(ours, theirs, strict=True)])
+    line.note += f"; {times:.1f} times row by row"
+    return line
+
+
+def _work(shards: HistoryShards, all_rows: bool) -> float:
+    """From contexts to accepted children with their provenance; how many, or how many rows were read."""
+    done, policy_id = 0, shards.policy_id
+    for start in range(0, len(shards), _CHUNK):
+        grown = shards.grown(start, min(start + _CHUNK, len(shards)))
+        child_contexts(shards.contexts, np.asarray(grown.parents, np.int64), *flat_histories(grown.children))
         table = provenance_table(
             kind="history", row_ids=grown.row_ids, parent_ids=grown.parent_ids, policy_id=policy_id,
-            plans=grown.plans, seed=1, scores={"modification": grown.modification}, created=0,
+            plans=grown.plans, seed=1, scores={"modification": grown.modification, **grown.scores}, created=0,
+            chains=grown.chains,
         )  # fmt: skip
         done += len(table)
-    return float(done)
+    return float(len(shards) if all_rows else done)
 
 
 def _acquaintances(contexts: Contexts) -> tuple[dict[str, list[str]], dict[str, list[Event]]]:

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from recsys.augment.columns.lending import interleaved
 from recsys.augment.columns.runs import offsets_of, owners, places
-from recsys.augment.columns.spans import Lent, Spans
+from recsys.augment.columns.spans import Lent, Names, Spans
 from recsys.augment.example import NO_EARLIER, NO_NEIGHBOURS, Event, Item
 from recsys.augment.neighbours import newest_contexts, text_neighbours
 from recsys.contexts import Contexts
@@ -28,6 +28,8 @@ _MOST = 10
 """Events that are lent to one row at most, the newest first."""
 _ASKED = 1024
 """Rows whose likeness to all users is computed at one time."""
+_LEVELS = 64
+"""Of cosines, to tell roughly which are the highest."""
 _COMMON = 0.02
 """Items that more than this share of the users had say little of who is alike."""
 
@@ -62,6 +64,7 @@ class UserEvents:
         self.newest = newest_contexts(contexts)
         """A context per user."""
         self.user_ids: list[str] = self.newest.user_ids.tolist()
+        self._names = Names(self.user_ids)
         self.row_of = {user: row for row, user in enumerate(self.user_ids)}
 
     def before(self, user: int, moment: int, most: int = _MOST) -> list[Event]:
@@ -79,7 +82,7 @@ class UserEvents:
 
     def lent(self, chosen: Spans, moments: NDArray[np.int64]) -> Lent:
         """What chosen users lend to each of some rows, from before its moment."""
-        return interleaved(self.newest, self.user_ids, chosen, moments, _MOST)
+        return interleaved(self.newest, self._names, chosen, moments, _MOST)
 
     def items(self) -> list[set[int]]:
         """Each user's distinct items."""
@@ -180,7 +183,7 @@ def elsewhere_lender(contexts: Contexts, elsewhere: Mapping[str, Sequence[Event]
     events = [event for part in elsewhere.values() for event in part]
     items, codes, times = (np.array([event[column] for event in events], np.int64) for column in (0, 1, 2))
     names = list(dict.fromkeys(event.lender for event in events))
-    place = {name: number for number, name in enumerate(names)}
+    known, place = Names(names), {name: number for number, name in enumerate(names)}
     lenders = np.array([place[event.lender] for event in events], np.int64)
 
     def lend(start: int, stop: int) -> Lent:
@@ -192,7 +195,7 @@ def elsewhere_lender(contexts: Contexts, elsewhere: Mapping[str, Sequence[Event]
         newest = np.arange(len(found)) >= offsets_of(counts)[1:][whose] - _MOST
         found = found[newest]
         ends = offsets_of(np.minimum(counts, _MOST))
-        return Lent(ends, items[found], codes[found], times[found], lenders[found], names)
+        return Lent(ends, items[found], codes[found], times[found], lenders[found], known)
 
     return lend
 
@@ -238,7 +241,8 @@ def _matrix(contexts: Contexts, num_items: int, targets: bool = False) -> sparse
     parts = [(contexts.history_offsets, contexts.history_rows)]
     if targets:
         parts.append((contexts.target_offsets, contexts.target_rows))
-    keys = np.unique(np.concatenate([owners(offsets) * num_items + items for offsets, items in parts]))
+    keys = np.sort(np.concatenate([owners(offsets) * num_items + items for offsets, items in parts]))
+    keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
     return sparse.csr_array(
         (np.ones(len(keys)), np.divmod(keys, num_items)), shape=(len(contexts), num_items)
     )
@@ -253,16 +257,13 @@ def _most_alike(
     others = alike.indices[good] != own[row]
     good, row = good[others], row[others]
     cosine, near = alike.data[good], alike.indices[good].astype(np.int64)
-    # Sorting all of them exactly would cost most of it all: first a coarse sort, of which all that is as high
-    # as the last one within `top` goes on.
-    coarse = cosine.astype(np.float32).view(np.int32).astype(np.int64)
-    counts = np.bincount(row, minlength=len(own))
-    first = offsets_of(counts)[:-1]
-    keys = np.sort((row << 32) - coarse)
-    some = np.flatnonzero(counts)
-    last = np.zeros(len(own), np.int64)
-    last[some] = keys[first[some] + np.minimum(counts[some], top) - 1]
-    high = np.flatnonzero((row << 32) - coarse <= last[row])
+    # Sorting all of them would cost more than all else: first it is counted how many each row has from each
+    # level on, and only those go on from the level on that has enough.
+    level = np.minimum((cosine * _LEVELS).astype(np.int64), _LEVELS - 1)
+    counts = np.bincount(row * _LEVELS + level, minlength=len(own) * _LEVELS).reshape(len(own), _LEVELS)
+    enough = np.cumsum(counts[:, ::-1], axis=1) >= top
+    lowest = np.where(enough[:, -1], _LEVELS - 1 - enough.argmax(axis=1), 0)
+    high = np.flatnonzero(level >= lowest[row])
     row, near, cosine = row[high], near[high], cosine[high]
     order = np.lexsort((near, -cosine, row))
     row, near = row[order], near[order]

@@ -89,9 +89,14 @@ class HistoryShards:
     def __len__(self) -> int:
         return len(self.contexts)
 
+    @property
+    def policy_id(self) -> str:
+        """Of the policy that is run."""
+        return self._policy.policy_id
+
     def grown(self, start: int, stop: int) -> Grown[HistoryExample]:
         """What ops, acceptance and gates leave of contexts `start` to `stop`."""
-        policy_id = self._policy.policy_id
+        policy_id = self.policy_id
         if self._columns is not None:
             rows = context_rows(self.contexts, start, stop, self._columns)
             part = grow_rows(rows, self.branch, self._seed, policy_id, start)

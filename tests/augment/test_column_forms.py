@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys.augment.columns import spans
 from recsys.augment.columns.histories import SideColumns
 from recsys.augment.columns.histories_grow import HISTORY_FORMS, by_columns, context_rows, grow_rows
 from recsys.augment.example import Event
@@ -256,6 +257,21 @@ def test_rows_are_kept_in_every_column(contexts: Contexts, keep: list[bool]) -> 
     alone.keep(rows)
     columns.keep(np.array(rows, np.int64))
     assert_same(alone, columns, policy)
+
+
+def test_long_lists_are_read_as_short_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spans, "_WIDEST", 2)
+    contexts = world()
+    for name in ("counterfactual", "insert", "substitute", "backward_extension"):
+        policy = policy_of({"op": name, **OPS[name][-1]})
+        assert_same(*both(contexts, policy, side_of(contexts), 0, len(contexts)), policy)
+
+
+def test_neighbours_may_be_items_that_nobody_had() -> None:
+    contexts, far = world(), HistorySide({i: (NUM_ITEMS + 5 + i, i) for i in range(NUM_ITEMS)})
+    ops = [{"op": name, "rate_range": (0.5, 1.0)} for name in ("insert", "substitute")]
+    policy = policy_of({"op": "compose", "ops": ops})
+    assert_same(*both(contexts, policy, far, 0, len(contexts)), policy)
 
 
 def test_every_form_is_here_and_a_subclass_has_none() -> None:

@@ -23,14 +23,17 @@ class SideColumns:
     """
 
     def __init__(self, side: HistorySide, num_items: int) -> None:
-        self.side = side
-        self.nearest = ItemLists(side.neighbours, num_items)
-        self.alike = ItemLists(side.text_neighbours, num_items)
-        self.earlier = ItemLists(side.earlier, num_items)
         # Whoever brings neighbours of his own may name an item that nobody had.
-        self.num_items = max(
-            num_items, 1 + max(self.nearest.highest, self.alike.highest, self.earlier.highest)
+        named = (
+            other
+            for near in (side.neighbours, side.text_neighbours)
+            for one in near.values()
+            for other in one
         )
+        self.side, self.num_items = side, max(num_items, 1 + int(max(named, default=-1)))
+        self.nearest = ItemLists(side.neighbours, self.num_items)
+        self.alike = ItemLists(side.text_neighbours, self.num_items)
+        self.earlier = ItemLists(side.earlier, self.num_items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +13,7 @@ from recsys.augment.columns.histories_cut import Drawing, history_form
 from recsys.augment.columns.histories_put import taken_by
 from recsys.augment.columns.lending import bisected
 from recsys.augment.columns.runs import Ints, offsets_of, owners, places
-from recsys.augment.columns.spans import Lent
+from recsys.augment.columns.spans import Lent, Names
 
 
 def _borrow(op: BorrowOp, histories: Histories, drawing: Drawing) -> Edited[Histories]:
@@ -58,18 +56,14 @@ def _merged(histories: Histories, rows: Ints, offsets: Ints, lent: Lent, chosen:
 
 def _said(lent: Lent, chosen: Ints, offsets: Ints) -> Json:
     numbers = [number_lists(values[chosen], offsets) for values in (lent.items, lent.events, lent.times)]
-    used, codes = np.unique(lent.lenders[chosen], return_inverse=True)
-    quoted = [json.dumps(lent.names[lender], ensure_ascii=False) for lender in used.tolist()]
-    lenders = pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32)), pa.array(quoted, pa.string()).take(pa.array(codes))
-    )
+    lenders = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), lent.quoted(chosen))
     return Json("[", pc.binary_join_element_wise(*numbers, pc.binary_join(lenders, ","), "],["), "]")
 
 
 def _nothing(histories: Histories) -> Lent:
     none = np.empty(0, np.int64)
     rows = int(histories.origins.max(initial=-1)) + 1
-    return Lent(np.zeros(rows + 1, np.int64), none, none, none, none, ())
+    return Lent(np.zeros(rows + 1, np.int64), none, none, none, none, Names(()))
 
 
 borrow = history_form(_borrow)

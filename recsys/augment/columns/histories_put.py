@@ -158,7 +158,7 @@ def _led(histories: Histories, rows: Ints, items: Ints, whose: Ints) -> NDArray[
         items: Of the events of these rows, row after row.
         whose: The row of each event, as a place among the rows.
     """
-    nearest, everyone = histories.known.side.nearest, histories.known.side.nearest.longest
+    nearest = histories.known.side.nearest
     targets = histories.known.targets.take(histories.origins[rows])
     sizes = targets.sizes
     led = np.zeros(len(items), bool)
@@ -166,9 +166,7 @@ def _led(histories: Histories, rows: Ints, items: Ints, whose: Ints) -> NDArray[
         asked = np.flatnonzero(~led & (sizes[whose] > turn))
         target = targets.values[targets.offsets[whose[asked]] + turn]
         item = items[asked]
-        there = item == target
-        there |= (nearest.padded(item, everyone) == target[:, None]).any(axis=1)
-        there |= (nearest.padded(target, everyone) == item[:, None]).any(axis=1)
+        there = (item == target) | nearest.hold(item, target) | nearest.hold(target, item)
         led[asked[there]] = True
     return led
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from recsys.augment.columns.runs import Ints, offsets_of, owners
-from recsys.augment.columns.spans import Lent, Spans
+from recsys.augment.columns.spans import Lent, Names, Spans
 from recsys.contexts import Contexts
 
 
@@ -31,7 +29,7 @@ def bisected(values: Ints, low: Ints, high: Ints, asked: Ints) -> Ints:
     return low
 
 
-def interleaved(newest: Contexts, names: Sequence[str], chosen: Spans, moments: Ints, most: int) -> Lent:
+def interleaved(newest: Contexts, names: Names, chosen: Spans, moments: Ints, most: int) -> Lent:
     """Events of chosen users from before each row's moment, the users taking turns, newest events first.
 
     Args:

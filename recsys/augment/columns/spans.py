@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from recsys.augment.columns.runs import Ints, offsets_of, places
 from recsys.augment.example import Event
 
+_WIDEST = 64
+"""Lists up to this length stand in a table, which takes four bytes for each place of each item."""
 NONE = -2
 """No item, in a table of items; `recsys.contexts.MASKED` is another number."""
 
@@ -60,15 +65,23 @@ class ItemLists:
         self._chances = np.array([*(entry[1] for entry in entries if paired), 0.0], np.float64)
         self.longest = int(sizes.max(initial=0))
         """Of all lists."""
-
-    @property
-    def highest(self) -> int:
-        """The highest item in a list; -1 where all are empty."""
-        return int(self._values.max(initial=-1))
+        self._table: NDArray[np.int32] | None = None
+        if self.longest <= _WIDEST:
+            self._table = self._values[self._index(np.arange(num_items + 1), self.longest)].astype(np.int32)
 
     def padded(self, items: Ints, top: int) -> Ints:
         """(items, 1 to top) the first of each item's list, `NONE` where it is shorter."""
+        if self._table is not None:
+            return self._table.take(items, axis=0)[:, : max(top, 1)].astype(
+                np.int64
+            )  # of no item is the last
         found: Ints = self._values[self._index(items, top)]
+        return found
+
+    def hold(self, items: Ints, others: Ints) -> NDArray[np.bool_]:
+        """(items,) whether another item is in each item's list."""
+        lists = self._values[self._index(items, self.longest)] if self._table is None else self._table[items]
+        found: NDArray[np.bool_] = (lists == others[:, None]).any(axis=1)
         return found
 
     def padded_chances(self, items: Ints) -> NDArray[np.float64]:
@@ -86,6 +99,24 @@ class ItemLists:
         return index
 
 
+class Names(Sequence[str]):
+    """Names of those who lend, as texts and as JSON."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._names[index]
+
+    @functools.cached_property
+    def quoted(self) -> pa.Array:
+        """Each as JSON."""
+        return pa.array([json.dumps(name, ensure_ascii=False) for name in self._names], pa.string())
+
+
 @dataclass(frozen=True, slots=True)
 class Lent:
     """What one lender lends to each of some rows, the first choice first."""
@@ -97,7 +128,7 @@ class Lent:
     times: Ints
     lenders: Ints
     """Whose event it is: a place among the names."""
-    names: Sequence[str]
+    names: Names
 
     def events_of(self, row: int) -> tuple[Event, ...]:
         """What one row may borrow."""
@@ -105,6 +136,10 @@ class Lent:
         names = [self.names[lender] for lender in self.lenders[span].tolist()]
         columns = (self.items[span].tolist(), self.events[span].tolist(), self.times[span].tolist())
         return tuple([Event(*one) for one in zip(*columns, names, strict=True)])
+
+    def quoted(self, entries: Ints) -> pa.Array:
+        """(entries,) the lenders of some events as JSON."""
+        return self.names.quoted.take(pa.array(self.lenders[entries]))
 
 
 class Pairs:
