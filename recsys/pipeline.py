@@ -43,7 +43,7 @@ from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, 
 from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
-from recsys.runs import OpenRun, join_run, open_run
+from recsys.runs import OpenRun, augmentation_share, join_run, open_run
 from recsys.train import fit_towers
 from recsys.types import Floats
 from recsys.words import Words, words_of
@@ -103,7 +103,9 @@ def run_pipeline(
     group.wait()
     words = words_of(run, prepared, config, progress)
     config = _policy(run, prepared, words, config, progress)
-    words = words.varied(prepared, config, run.folder / TEXTS)
+    with run.stage("augment") as figures:
+        words = words.varied(prepared, config, run.folder / TEXTS)
+        figures.update(texts=words.changed.counts)
     if run.leads:
         store_texts(out / FEATURES, words.changed, run.folder / TEXTS, config)
     words, chosen = _select(run, prepared, words, config, progress)
@@ -112,6 +114,11 @@ def run_pipeline(
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
     files = _final(run, prepared, words, chosen, config, progress)
+    if run.leads and (cost := augmentation_share(run.manifest.stages)) is not None:
+        spent, trained = cost
+        logger.info(
+            "augmentation took %.1f s of CPU, %.1f %% of the training's", spent, 100 * spent / trained
+        )
     if measured is not None:
         write_measured(run.folder, measured, run.manifest, config)
         run.finish(files, measured.to_dict())
@@ -140,7 +147,8 @@ def _towers(
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
     provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
     relations = shop.dataset.relations
-    augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance, relations, words.vectors)
+    with run.part("augment"):
+        augmented = augment_rows(fit, shop.vocabulary, cut, config, provenance, relations, words.vectors)
     towers = fit_towers(
         augmented.contexts,
         words.vectors,
@@ -227,7 +235,8 @@ def _finetune(
         for words_made in made:  # the variants are encoded once, however often they are asked for
             if words_made.encoder is encoder and words_made.whitening is whitening:
                 return words_made
-        made.append(words.over(encoder, whitening, vectors))
+        with run.part("augment"):
+            made.append(words.over(encoder, whitening, vectors))
         return made[-1]
 
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:

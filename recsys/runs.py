@@ -7,6 +7,7 @@ import importlib.metadata
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,20 +41,35 @@ class OpenRun:
     def __init__(self, folder: Path, manifest: Manifest, *, leads: bool = True) -> None:
         self.folder, self.manifest, self.leads = folder, manifest, leads
         self.work = folder / WORK
+        self._parts: Counter[str] = Counter()
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a stage; what it puts into the dictionary goes into the manifest beside `seconds`."""
+        """Time a stage; what it puts into the dictionary goes into the manifest beside its seconds.
+
+        `seconds` are the clock's, `cpu_seconds` the processor's, all threads of this process together.
+        """
         started, figures = time.perf_counter(), dict[str, Any]()
+        busy = time.process_time()
+        self._parts.clear()
         if not self.leads:
             yield figures
             return
         logger.info("stage %s", name)
         yield figures
         seconds = round(time.perf_counter() - started, 2)
-        self.manifest.stages[name] = {"seconds": seconds, **figures}
+        spent = {"seconds": seconds, "cpu_seconds": round(time.process_time() - busy, 2)}
+        parts = {f"{part}_cpu_seconds": round(value, 2) for part, value in self._parts.items()}
+        self.manifest.stages[name] = {**spent, **parts, **figures}
         write_manifest(self.folder, self.manifest)
         logger.info("stage %s took %.1f s", name, seconds)
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Within a stage, count processor time under a name of its own: `<name>_cpu_seconds`."""
+        busy = time.process_time()
+        yield
+        self._parts[name] += time.process_time() - busy  # type: ignore[assignment]
 
     def finish(self, files: list[str], metrics: Mapping[str, Any]) -> None:
         """Record what serving loads, mark the run finished, promote it, and drop intermediate results."""
@@ -63,6 +79,23 @@ class OpenRun:
         write_manifest(self.folder, self.manifest)
         promote(self.folder)
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def augmentation_share(stages: Mapping[str, Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Processor seconds of augmentation, and of the training that followed it; None where either is unknown.
+
+    Augmentation is ops, gates and the encoding of variants, wherever they ran. Training is the fits of the
+    towers that choose and that are served, and fine-tuning; the fit that is only measured is left out.
+    """
+    trained = [stages[name] for name in ("select", "finetune", "final") if name in stages]
+    counted = [*trained, *(stages[name] for name in ("report",) if name in stages)]
+    if "augment" not in stages or not trained or any("cpu_seconds" not in stage for stage in trained):
+        return None
+    inside = sum(stage.get("augment_cpu_seconds", 0.0) for stage in trained)
+    spent = stages["augment"].get("cpu_seconds", 0.0)
+    spent += sum(stage.get("augment_cpu_seconds", 0.0) for stage in counted)
+    training = sum(stage["cpu_seconds"] for stage in trained) - inside
+    return (spent, training) if training > 0 else None
 
 
 def open_run(out: Path, config: Config, inputs: Mapping[str, str], *, fresh: bool = False) -> OpenRun:

@@ -22,6 +22,7 @@ from recsys.data.features import FeatureStoreRoom
 from recsys.evaluate.answers import answer_sheet
 from recsys.evaluate.evaluate import evaluate_lists
 from recsys.measure import ranked_rows
+from recsys.runs import augmentation_share
 from recsys.types import Query
 
 
@@ -34,9 +35,13 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     verify_files(made.run.path, manifest)
     assert (made.out / "live").resolve() == made.run.path
     assert list(manifest.stages) == [
-        "data", "features", "encode", "select", "finetune", "ranker", "new_places", "online", "report",
-        "final", "export",
+        "data", "features", "encode", "augment", "select", "finetune", "ranker", "new_places", "online",
+        "report", "final", "export",
     ]  # fmt: skip
+    cost = augmentation_share(manifest.stages)
+    assert cost is not None
+    assert cost[0] > 0
+    assert manifest.stages["select"]["cpu_seconds"] >= manifest.stages["select"]["augment_cpu_seconds"] > 0
     assert 0 <= manifest.stages["new_places"]["places"] <= 10
     assert manifest.stages["new_places"]["why"]
     assert manifest.stages["export"]["ease"]["items"] > 0

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import tomllib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_bench import Clock, FakeBench, Killed, dropout_gains, nothing_gains, only_on_validation
@@ -13,6 +16,7 @@ from recsys.arms import Arm, When
 from recsys.augment.policy import load_policy
 from recsys.config import load_config
 from recsys.errors import ConfigError
+from recsys.search.bench import Score
 from recsys.search.search import Order, search_policy
 from recsys.search.space import OFF, fingerprint
 from recsys.search.verdict import Result, summary
@@ -177,6 +181,30 @@ def test_the_budget_holds(minutes: float, tmp_path: Path) -> None:
     if minutes >= 6:
         assert result.verdict.outcome == "gain"
         assert bench.clock.now > 0.5 * minutes * 60, "and it is used"
+
+
+class Slow(FakeBench):
+    """Every training, cheap or whole, has to augment and to rank besides."""
+
+    def run(self, *args: Any, **options: Any) -> Score:
+        self.clock.now += 55.0
+        score = super().run(*args, **options)
+        return replace(score, seconds=score.seconds + 55.0)
+
+
+@pytest.mark.parametrize("minutes", [11.0, 12.0, 13.0, 14.0, 15.0])
+def test_slow_trials_do_not_eat_the_finalists_minutes(minutes: float, tmp_path: Path) -> None:
+    bench = Slow(dropout_gains, Clock())
+    result = searched(bench, tmp_path, minutes=minutes, trials=None)
+    assert result.verdict.outcome != "undecided", result.verdict.reason
+    assert bench.clock.now <= minutes * 60
+
+
+def test_what_the_minutes_will_do_is_said_early(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        searched(Slow(dropout_gains, Clock()), tmp_path, minutes=14.0, trials=3)
+    assert "minutes of 14.0 minutes are kept for 1 finalist(s) with 1 seed(s)" in caplog.text
+    assert "of 14.0 minutes are spent" in caplog.text
 
 
 def test_another_search_in_the_folder_is_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Content:
     most_cut: int = MOST_CUT
 
 
-def write_report(folder: Path, path: Path, *, samples: int = 10) -> Content:
+def write_report(folder: Path, path: Path, *, samples: int = 20) -> Content:
     """Write the page of an expansion, and give what stands on it.
 
     Args:

@@ -17,7 +17,7 @@ import click
     help="HTML file. [default: report.html in the folder]",
 )
 @click.option(
-    "--samples", type=click.IntRange(0, 200), default=10, show_default=True, help="Rows to show of each kind."
+    "--samples", type=click.IntRange(0, 200), default=20, show_default=True, help="Rows to show of each kind."
 )
 def report(folder: Path, out: Path | None, samples: int) -> None:
     """Write one HTML page: counts by op and reason, how the data moved, samples, cost and time."""
