@@ -31,6 +31,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "run": ("run", "command", "Every stage, from two files to a promoted run."),
     "search": ("search", "command", "Find items of a run by text, misspelled or not."),
     "serve": ("serve", "command", "Answer recommendation requests over HTTP."),
+    "social": ("transfer", "social", "What friends' events are worth, where a dataset has relations."),
+    "transfer": ("transfer", "transfer", "Train on one dataset, recommend in another."),
 }
 
 _NOISY = (

@@ -43,10 +43,21 @@ def check(folder: Path, as_json: bool, config: Path | None, settings: tuple[str,
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Same seed, same bytes."
 )
-def sample(size: str, out: Path, seed: int) -> None:
+@click.option(
+    "--two-shops", is_flag=True, help="Also as two shops with the same people: OUT/whole, OUT/one, OUT/other."
+)
+def sample(size: str, out: Path, seed: int, two_shops: bool) -> None:
     """Write a made-up shop: items, interactions and relations."""
     from recsys.data.sample import write_sample
 
+    if two_shops:
+        from recsys.data.sample_two import write_two_shops
+
+        whole, halves = write_two_shops(out, size, seed)
+        click.echo(f"{out / 'whole'}: {whole.events:,} events, {whole.users:,} users, {whole.items:,} items")
+        for half, events in halves.items():
+            click.echo(f"{out / half}: {events:,} events")
+        return
     shop = write_sample(out, size, seed)
     click.echo(f"{out}: {shop.events:,} events, {shop.users:,} users, {shop.items:,} items")
 

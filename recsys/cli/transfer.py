@@ -1,0 +1,121 @@
+"""`recsys transfer` and `recsys social`: what another shop's data, or friends, are worth here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from recsys.config import load_config
+
+if TYPE_CHECKING:
+    from recsys.evaluate.evaluate import Task
+    from recsys.transfer.order import Done
+
+_PATH = click.Path(path_type=Path)
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that both commands have."""
+    for option in (
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="SECTION.KEY=VALUE",
+            help="One more setting; repeatable.",
+        ),
+        click.option("--config", type=_PATH, help="TOML file of settings."),
+        click.option(
+            "--task",
+            type=click.Choice(["novel", "all"]),
+            default="novel",
+            show_default=True,
+            help="novel takes out what the user already had.",
+        ),
+        click.option(
+            "--seeds",
+            type=click.IntRange(min=1),
+            default=3,
+            show_default=True,
+            help="Trainings of each system.",
+        ),
+        click.option("--out", type=_PATH, required=True, help="Folder of this measurement alone."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("transfer", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--from", "source", type=_PATH, required=True, help="Dataset to train on.")
+@click.option("--to", "target", type=_PATH, required=True, help="Dataset to recommend in.")
+@click.option(
+    "--same-users",
+    is_flag=True,
+    help="One user id in both is one person: measure what their events there are worth here.",
+)
+@_shared
+def transfer(
+    source: Path,
+    target: Path,
+    same_users: bool,
+    out: Path,
+    seeds: int,
+    task: Task,
+    config: Path | None,
+    settings: tuple[str, ...],
+) -> None:
+    """Train on one dataset and recommend in another, by text alone and through users that both have.
+
+    The newest slice of the second one judges, beside its own training, its text without any training, and
+    its popularity. OUT/transfer.md has the tables.
+    """
+    effective = load_config(config, settings)
+    from recsys.transfer.order import Order
+    from recsys.transfer.run import run_transfer  # torch takes seconds to import
+
+    done = run_transfer(source, target, out, effective, Order(seeds, task, same_users))
+    asked = ["--from", str(source), "--to", str(target), *(["--same-users"] if same_users else [])]
+    _show(out, "transfer", done, _asked("transfer", asked, seeds, task, settings))
+
+
+@click.command("social", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--data", type=_PATH, required=True, help="Dataset with relations.")
+@_shared
+def social(
+    data: Path, out: Path, seeds: int, task: Task, config: Path | None, settings: tuple[str, ...]
+) -> None:
+    """Recommend with and without what friends did, strangers in their place as placebo.
+
+    The newest slice of the data judges. OUT/social.md has the tables.
+    """
+    effective = load_config(config, settings)
+    from recsys.transfer.order import Order
+    from recsys.transfer.social import run_social
+
+    done = run_social(data, out, effective, Order(seeds, task))
+    _show(out, "social", done, _asked("social", ["--data", str(data)], seeds, task, settings))
+
+
+def _asked(name: str, data: list[str], seeds: int, task: str, settings: tuple[str, ...]) -> str:
+    more = [part for setting in settings for part in ("--set", setting)]
+    return shlex.join(["recsys", name, *data, "--seeds", str(seeds), "--task", task, *more])
+
+
+def _show(out: Path, name: str, done: Done, command: str) -> None:
+    from recsys.evaluate.tables import to_rich
+    from recsys.transfer.words import findings_grid, sentences, systems_grid, write_files
+
+    write_files(out, name, done, command)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to fit into
+        console = Console(width=220)
+    for grid in (systems_grid(done), findings_grid(done)):
+        console.print(to_rich(grid))
+    for line in (*(f"{fact}: {value}" for fact, value in done.facts.items()), *sentences(done), *done.notes):
+        click.echo(line)
+    click.echo(f"report: {out / f'{name}.md'}   ({name}.json beside it)")

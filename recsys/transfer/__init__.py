@@ -1,0 +1,1 @@
+"""What one shop's data is worth in another: by text alone, through shared users, and through friends."""
