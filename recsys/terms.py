@@ -86,6 +86,8 @@ class Rules:
 
     def over(self, other: Rules) -> Rules:
         """These rules, and where they say nothing those of `other`; the blocks of both."""
+        if self is NO_RULES:
+            return other
         said = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
         # Half a range of prices cannot be met with the other half of somebody else's.
         if self.min_price is not None or self.max_price is not None:

@@ -22,6 +22,13 @@ def find(client, query, **body):
     return response.json()
 
 
+def test_the_encoder_is_warm_before_the_service_is_ready(serve):
+    release = make_release()
+    serve(release)
+    assert len(release.search.asked) >= 2
+    assert {one.query.features is None for one in release.search.asked} == {True, False}
+
+
 def test_found_items_come_with_their_titles(service):
     client, release = service
     answer = find(client, "i3 or i9 or what", k=5)
