@@ -135,17 +135,16 @@ def similar_lender(
         top: Users who lend to one row.
         min_cosine: Smallest cosine of two users, items weighing the less the more users had them.
     """
-    seen = _matrix(users.newest, num_items, targets=True)
     count = len(users.newest)
-    owners = np.asarray(seen.sum(axis=0)).reshape(-1)
+    owners = np.bincount(_owned(users.newest, num_items, targets=True)[1], minlength=num_items)
     rare = (owners > 1) & (owners <= max(_COMMON * count, 50))
     weights = np.where(rare, np.log2(1.0 + count / np.maximum(owners, 1.0)), 0.0)
-    lenders = _unit(seen @ sparse.diags_array(weights)).T.tocsr()
+    lenders = _unit(users.newest, weights, targets=True).T.tocsr()
 
     def nearest(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows, from `start` on, and who lends to them: row after row, the most alike first."""
         asked = contexts.take(np.arange(start, stop))
-        alike = (_unit(_matrix(asked, num_items) @ sparse.diags_array(weights)) @ lenders).tocsr()
+        alike = (_unit(asked, weights) @ lenders).tocsr()
         own = np.array([users.row_of.get(user, -1) for user in asked.user_ids.tolist()], np.int64)
         row, near = _most_alike(alike, own, top, min_cosine)
         return row + start, near
@@ -236,16 +235,27 @@ def history_side(
     return HistorySide(neighbours, earlier, lenders, alike)
 
 
-def _matrix(contexts: Contexts, num_items: int, targets: bool = False) -> sparse.csr_array:
-    """(contexts, items) of zeros and ones: the items of each history, and of its targets where asked for."""
+def _owned(
+    contexts: Contexts, num_items: int, targets: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Contexts, ascending, and the items of each, once each, ascending; its targets' too where asked for."""
     parts = [(contexts.history_offsets, contexts.history_rows)]
     if targets:
         parts.append((contexts.target_offsets, contexts.target_rows))
     keys = np.sort(np.concatenate([owners(offsets) * num_items + items for offsets, items in parts]))
     keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-    return sparse.csr_array(
-        (np.ones(len(keys)), np.divmod(keys, num_items)), shape=(len(contexts), num_items)
-    )
+    return np.divmod(keys, num_items)
+
+
+def _unit(contexts: Contexts, weights: NDArray[np.float64], targets: bool = False) -> sparse.csr_array:
+    """(contexts, items) the weights of what each context has, as rows of unit length, or empty."""
+    row, item = _owned(contexts, len(weights), targets)
+    told = weights[item] > 0
+    row, item = row[told], item[told]
+    data = weights[item]
+    data /= np.sqrt(np.bincount(row, data * data, len(contexts)))[row]
+    ends = offsets_of(np.bincount(row, minlength=len(contexts)))
+    return sparse.csr_array((data, item, ends), shape=(len(contexts), len(weights)))
 
 
 def _most_alike(
@@ -269,9 +279,3 @@ def _most_alike(
     row, near = row[order], near[order]
     place = np.arange(len(row)) - np.searchsorted(row, row)
     return row[place < top], near[place < top]
-
-
-def _unit(rows: sparse.csr_array) -> sparse.csr_array:
-    norms = np.sqrt(np.asarray(rows.multiply(rows).sum(axis=1)).reshape(-1))
-    scaled: sparse.csr_array = (sparse.diags_array(1.0 / np.maximum(norms, 1e-12)) @ rows).tocsr()
-    return scaled
