@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 65_536
 """Contexts that are worked on at one time."""
+_EVENTS = 2_000_000
+"""Events that are worked on at one time, some 200 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +200,8 @@ def _grown_histories(
     tables = [SCHEMA.empty_table()]
     counts: Counter[str] = Counter()
     refusals: Counter[tuple[str, str]] = Counter()
-    for start in range(0, len(shards), _CHUNK):
-        part = shards.grown(start, min(start + _CHUNK, len(shards)))
+    for start, stop in _ranges(shards):
+        part = shards.grown(start, stop)
         sizes, arrays = flat_histories(part.children)
         said = (np.asarray(part.parents, np.int64), np.asarray(part.modification), sizes, *arrays)
         for column, values in zip(columns, said, strict=True):
@@ -219,6 +221,17 @@ def _grown_histories(
         counts=counts, refusals=refusals,
     )  # fmt: skip
     return grown, child_contexts(shards.contexts, parents, lengths, (rows, events, timestamps)), provenance
+
+
+def _ranges(shards: HistoryShards) -> Iterator[tuple[int, int]]:
+    """From and to, so that a range has so many rows and, copies included, so many events at most."""
+    offsets, most = shards.contexts.history_offsets, _EVENTS // shards.branch.copies
+    start = 0
+    while start < len(shards):
+        fits = int(np.searchsorted(offsets, offsets[start] + most, side="right")) - 1
+        stop = min(max(fits, start + 1), start + _CHUNK, len(shards))
+        yield start, stop
+        start = stop
 
 
 def _chosen(

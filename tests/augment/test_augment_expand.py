@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recsys.augment import expand
 from recsys.augment.examples import context_examples, text_examples
 from recsys.augment.expand import expand_contexts, expand_texts
 from recsys.augment.explain import explain, replay, word_diff
@@ -129,6 +130,20 @@ def test_rows_do_not_depend_on_the_company() -> None:
         few.provenance["row_id"].to_pylist(), few.provenance["plan"].to_pylist(), strict=True
     ):
         assert plans[row_id] == plan
+
+
+@pytest.mark.parametrize(("chunk", "events"), [(7, 10**9), (10**9, 90), (3, 40)])
+def test_rows_come_in_ranges_that_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, chunk: int, events: int
+) -> None:
+    contexts = contexts_of(60)
+    whole = expand_contexts(contexts, VOCABULARY, EVERYTHING, 5, created=0, max_expansion=9)
+    monkeypatch.setattr(expand, "_CHUNK", chunk)
+    monkeypatch.setattr(expand, "_EVENTS", events)
+    parts = expand_contexts(contexts, VOCABULARY, EVERYTHING, 5, created=0, max_expansion=9)
+    assert parts.provenance.equals(whole.provenance)
+    assert arrays(parts.contexts) == arrays(whole.contexts)
+    assert (parts.counts, parts.strengths.tolist()) == (whole.counts, whole.strengths.tolist())
 
 
 def test_seeds_differ_and_repeat() -> None:
