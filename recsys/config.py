@@ -180,7 +180,7 @@ class RankConfig(Section):
     """Off ranks by match score alone."""
     kind: Literal["auto", "neural", "trees", "mix"] = "auto"
     """The ranker's form: a listwise network, LambdaRank trees (LightGBM), the mean of both, or (`auto`) the
-    one that ranks held-out validation users best. All are one ONNX graph in serving."""
+    one that ranks validation users best whom it was not fitted on. All are one ONNX graph in serving."""
     trees: int = Field(150, ge=1)
     """Trees of the boosted form."""
     leaves: int = Field(15, ge=2)

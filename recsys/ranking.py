@@ -36,6 +36,9 @@ _CHUNK = 256
 _TOLERANCE = 1e-3
 _DIFFERENT = 1e-3
 _SPREAD_USERS = 500
+_CROSSED_USERS = 3000
+FORMS = ("neural", "trees", "mix")
+"""Forms of the ranker, the simplest first."""
 MIX_SHARE = 0.5
 """Share of the trees where both forms are mixed."""
 MIN_LISTS = 50
@@ -131,30 +134,48 @@ def train_ranker(
 
 
 def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Form, dict[str, Any]]:
-    """The network, the trees or both mixed: as configured, or whichever ranks held-out users best.
+    """The network, the trees or both mixed: as configured, or whichever ranks unseen users best.
 
-    What is chosen is then fitted once more, on the held-out users too.
+    Users are judged in thirds, each by models fitted on the other two; one third where there are many. What
+    is chosen is then fitted on everybody.
     """
-    why = "rank.kind asks for it"
-    kinds: tuple[str, ...] = (config.kind,)
-    if config.kind == "auto":
-        kinds = ("neural", "trees", "mix") if trees_available() else ("neural",)
-        why = "" if trees_available() else "LightGBM and onnxmltools are not installed"
     fit, held_out = split_lists(lists, config, seed)
+    users = np.concatenate([fit, held_out])
+    kind: str = config.kind
+    verdict: dict[str, Any] = {"why": "rank.kind asks for it"}
+    if config.kind == "auto":
+        kind, verdict = "neural", {"why": "LightGBM and onnxmltools are not installed"}
+        if trees_available():
+            kind, verdict = _judged(lists, users, config, seed)
     network, figures = fit_ranker(lists, config, seed)
-    trees = None if kinds == ("neural",) else fit_trees(lists, fit, config, seed)
-    forms = {kind: _form(kind, network, trees, lists, fit) for kind in kinds}
-    judged = {kind: ranking_figures(form.score, lists, held_out) for kind, form in forms.items()}
-    kind = max(kinds, key=lambda one: sum(judged[one].values()))  # the first of equal ones: the simplest
-    if not why:
-        why = f"ranked {len(held_out)} held-out users best: ndcg@10 of all plus that of novel items"
-    everybody = np.concatenate([fit, held_out])
     if kind != "trees":
         network, _ = fit_ranker(lists, config, seed, max(figures["best_epoch"], 1))
-    if kind != "neural":
-        trees = fit_trees(lists, everybody, config, seed)
-    chosen = _form(kind, network, trees, lists, everybody)
-    return chosen, {"kind": kind, "why": why, "forms": judged, **figures}
+    trees = None if kind == "neural" else fit_trees(lists, users, config, seed)
+    return _form(kind, network, trees, lists, users), {"kind": kind, **verdict, **figures}
+
+
+def _judged(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -> tuple[str, dict[str, Any]]:
+    """The form that ranks users best whom it was not fitted on, and what each reached."""
+    thirds = np.array_split(generator(seed, "ranker", "thirds").permutation(users), 3)
+    judged = thirds if len(users) <= _CROSSED_USERS else thirds[:1]
+    reached: dict[str, list[dict[str, float]]] = {kind: [] for kind in FORMS}
+    for third in judged:
+        rest = lists.take(np.setdiff1d(users, third))
+        everybody = np.arange(len(rest))
+        _, figures = fit_ranker(rest, config, seed)
+        network, _ = fit_ranker(rest, config, seed, max(figures["best_epoch"], 1))
+        trees = fit_trees(rest, everybody, config, seed)
+        for kind in FORMS:
+            score = _form(kind, network, trees, rest, everybody).score
+            reached[kind].append(ranking_figures(score, lists, third))
+    means = {
+        kind: {task: round(float(np.mean([one[task] for one in parts])), 5) for task in parts[0]}
+        for kind, parts in reached.items()
+    }
+    best = max(FORMS, key=lambda kind: sum(means[kind].values()))  # the first of equal ones: the simplest
+    num = sum(map(len, judged))
+    why = f"ranked {num} users it was not fitted on best: ndcg@10 of all plus that of novel items"
+    return best, {"why": why, "forms": means}
 
 
 def _form(kind: str, network: Ranker, trees: Any, lists: RankingLists, users: Rows) -> Form:

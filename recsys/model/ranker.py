@@ -41,6 +41,13 @@ class RankingLists:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def take(self, users: Rows) -> RankingLists:
+        """The lists of some users, in the given order."""
+        sizes = np.diff(self.offsets)[users]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][users] - offsets[:-1], sizes)
+        return RankingLists(self.features[rows], self.labels[rows], self.novel[rows], offsets)
+
 
 class Ranker(nn.Module):
     """Linear part plus a small network on clipped, standardised features."""

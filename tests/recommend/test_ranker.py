@@ -106,7 +106,15 @@ def test_auto_takes_the_form_that_ranks_held_out_users_best_and_says_so() -> Non
     assert set(totals) == {"neural", "trees", "mix"}
     assert figures["kind"] == max(totals, key=lambda kind: totals[kind])
     assert figures["kind"] != "neural"
-    assert "held-out users" in figures["why"]
+    assert "300 users it was not fitted on" in figures["why"]
+
+
+def test_lists_of_some_users_are_theirs_in_the_given_order() -> None:
+    lists = lists_where_two_features_decide_together(5, 4)
+    some = lists.take(np.array([3, 1]))
+    assert some.offsets.tolist() == [0, 4, 8]
+    np.testing.assert_array_equal(some.features, lists.features[[12, 13, 14, 15, 4, 5, 6, 7]])
+    np.testing.assert_array_equal(some.labels, lists.labels[[12, 13, 14, 15, 4, 5, 6, 7]])
 
 
 def test_without_lightgbm_auto_is_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
