@@ -1,7 +1,7 @@
 """Many texts cut into words and protected at once: the same tokens as `Protection.tokenise` gives one by one.
 
-What a word is follows from the word alone, so each distinct word is looked at once. Texts with characters
-beyond ASCII are cut one by one: they are few in English, and Chinese has to be segmented.
+What a word is follows from the word alone, so each distinct word is looked at once. The language of texts
+with characters beyond ASCII is judged one by one, and what is not English then is cut one by one.
 """
 
 from __future__ import annotations
