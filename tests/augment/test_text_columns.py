@@ -72,7 +72,9 @@ ODD = [
     "мяч большой",
     "café au lait soft shirt",
 ]
-PROTECTION = Protection(["dinner plate", "soft warm cotton", "soft warm", "运动休闲"], ["Soft Line", "耐克", "The"])
+PROTECTION = Protection(
+    ["dinner plate", "soft warm cotton", "soft warm", "运动休闲"], ["Soft Line", "耐克", "The"]
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
