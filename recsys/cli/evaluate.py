@@ -18,7 +18,7 @@ from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, comp
 from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.segments import ItemFields, standard_segments
 from recsys.evaluate.standard import standard_baselines
-from recsys.evaluate.tables import comparison_grid, overview_grids, to_rich
+from recsys.evaluate.tables import comparison_grid, overview_grids, short_grids, to_rich
 from recsys.evaluate.text_baselines import whiten
 from recsys.types import Floats
 
@@ -265,13 +265,15 @@ def _show(
         click.echo(note)
 
 
-def show_results(evaluations: list[Evaluation], comparisons: list[Comparison]) -> None:
-    """Print the tables of one protocol and task."""
+def show_results(
+    evaluations: list[Evaluation], comparisons: list[Comparison], *, short: bool = False
+) -> None:
+    """Print the tables of one protocol and task, or what fits on a screen of them."""
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit into
         console = Console(width=200)
-    grids = overview_grids(evaluations)
+    grids = short_grids(evaluations) if short else overview_grids(evaluations)
     if comparisons:
-        grids.append(comparison_grid(comparisons))
+        grids.append(comparison_grid(comparisons, segments=not short))
     for grid in grids:
         console.print(to_rich(grid))

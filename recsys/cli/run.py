@@ -33,7 +33,9 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     if measured is None:
         return
     for kind, ours in by_task(measured.evaluations).items():
-        show_results(ours, [one for one in measured.comparisons if (one.protocol, one.task) == kind])
+        show_results(
+            ours, [one for one in measured.comparisons if (one.protocol, one.task) == kind], short=True
+        )
     for note in measured.notes():
         click.echo(note)
     click.echo(f"run:    {run}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -36,6 +36,13 @@ def overview_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
     return [*grids, *segment_grids(evaluations)]
 
 
+def short_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
+    """Results and, with one list per user, the dimensions that have plots: what fits on a screen."""
+    shown = {dimension for dimension, _ in BY_SEGMENT}
+    grids = segment_grids(evaluations, shown) if evaluations[0].protocol == "sheet" else []
+    return [results_grid(evaluations), *grids]
+
+
 def results_grid(evaluations: Sequence[Evaluation]) -> Grid:
     """One row per system with means and 95% intervals; all of one task."""
     first = evaluations[0]
@@ -66,15 +73,15 @@ def cutoff_grid(evaluations: Sequence[Evaluation]) -> Grid:
     return Grid(title, ("metric", *(one.name for one in evaluations)), tuple(rows))
 
 
-def segment_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
-    """One table per dimension: systems by segment."""
+def segment_grids(evaluations: Sequence[Evaluation], only: Collection[str] | None = None) -> list[Grid]:
+    """One table per dimension, those of `only` where it is given: systems by segment."""
     first = evaluations[0]
     metrics = dict(BY_SEGMENT)
     grids = []
     for dimension in dict.fromkeys(part.dimension for part in first.segments):
         parts = [part for part in first.segments if part.dimension == dimension]
         metric = metrics.get(dimension, "ndcg@10")
-        if metric not in first.whole.figures:
+        if metric not in first.whole.figures or (only is not None and dimension not in only):
             continue
         rows = [
             (one.name, *(_number(one.segment(dimension, p.label).figures[metric].mean) for p in parts))
@@ -85,11 +92,13 @@ def segment_grids(evaluations: Sequence[Evaluation]) -> list[Grid]:
     return grids
 
 
-def comparison_grid(comparisons: Sequence[Comparison], metric: str = "ndcg@10") -> Grid:
-    """Paired differences with intervals, over all and by segment."""
+def comparison_grid(
+    comparisons: Sequence[Comparison], metric: str = "ndcg@10", *, segments: bool = True
+) -> Grid:
+    """Paired differences with intervals, over all and, unless that is not wanted, by segment."""
     rows = []
     for one in comparisons:
-        for part in (one.whole, *one.segments):
+        for part in (one.whole, *(one.segments if segments else ())):
             figure = part.figures[metric]
             where = "all users" if part is one.whole else f"{part.dimension} {part.label}"
             pair = f"{one.name} − {one.other}"

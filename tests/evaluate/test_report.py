@@ -29,6 +29,7 @@ from recsys.evaluate.tables import (
     overview_grids,
     results_grid,
     segment_grids,
+    short_grids,
     shown_grid,
     to_markdown,
     to_rich,
@@ -186,6 +187,9 @@ def test_grids_show_what_was_measured(evaluations: list[Evaluation]) -> None:
     assert len(coldness.columns) == 5
     assert answers.columns[2].startswith("novel (n=")
     assert len(overview_grids(evaluations[:3])) == 7
+    assert [grid.title.rsplit(" by ")[-1] for grid in short_grids(evaluations[:3])[1:]] == [
+        "history", "coldness",
+    ]  # fmt: skip
 
 
 def test_no_repeats_under_novel(evaluations: list[Evaluation]) -> None:
