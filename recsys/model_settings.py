@@ -47,9 +47,9 @@ class TrainConfig(Section):
     """Under `in_batch`: correct the sampled logits alone, the target's own too, or none."""
     mask_own: bool = False
     """A user's other items, had before or taken later, are not held against his targets."""
-    mask_near: float = Field(0.0, ge=0, le=1)
+    mask_near: float = Field(0.0, ge=0, le=1, examples=[0.9])
     """Items whose text is at least so near (cosine) to a target's are not held against it; 0 is off."""
-    hard_negatives: int = Field(0, ge=0, le=1000)
+    hard_negatives: int = Field(0, ge=0, le=1000, examples=[10])
     """Nearest wrong items per context, sought in the item vectors as of the epoch's start; 0 is off."""
     hard_margin: float = Field(0.95, gt=0, le=1)
     """A hard negative's similarity is at most this share of that of the context's targets."""

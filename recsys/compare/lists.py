@@ -22,6 +22,7 @@ from recsys.evaluate.evaluate import Task
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
 from recsys.measure import ranked_rows
+from recsys.new_places import size_new_places
 from recsys.ranking import train_ranker
 from recsys.types import Rows
 
@@ -68,7 +69,8 @@ class WholeLists:
         ranker = folder / "ranker.onnx"
         ranker.unlink(missing_ok=True)
         about["ranker"] = self._rank(folder / "validation", config, ranker, contender.unseen)
-        lists = self._lists(folder / "report", config, ranker)
+        places = about["new_places"] = self._places(folder / "validation", config, ranker)
+        lists = self._lists(folder / "report", config, ranker, places)
         about["seconds"] = {
             "fits": round(fitted - started, 2),
             "ranker and lists": round(time.perf_counter() - fitted, 2),
@@ -109,14 +111,23 @@ class WholeLists:
             recommender, queries, targets, config.rank, config.run.seed, ranker, left_out=unseen
         )
 
-    def _lists(self, folder: Path, config: Config, ranker: Path) -> Rows:
+    def _places(self, folder: Path, config: Config, ranker: Path) -> int:
+        """How many places are kept for new items, sized on validation as a run does it."""
+        shop, start, end = self.trials.shop, self.trials.cut("validation"), self.trials.cut("report")
+        answers = shop.answers(start, end)
+        queries, targets = held_out_queries(folder, answers, start, end, k=20, exclude_seen=True)
+        recommender = load_fit(folder, config, ranker)
+        untuned, seed = self.trials.text_vectors, config.run.seed
+        return int(size_new_places(recommender, queries, targets, untuned, config.rank, seed)["places"])
+
+    def _lists(self, folder: Path, config: Config, ranker: Path, places: int) -> Rows:
         shop, cut = self.trials.shop, self.trials.cut("report")
         answers, judged = shop.answers(cut, shop.end), self.trials.sheet("report").users.tolist()
         queries, _ = held_out_queries(
             folder, {user: answers[user] for user in judged if user in answers}, cut, shop.end, K,
             exclude_seen=self.task == "novel",
         )  # fmt: skip
-        found = ranked_rows(load_fit(folder, config, ranker), queries, K)
+        found = ranked_rows(load_fit(folder, config, ranker, places), queries, K)
         place = {str(query.user_id): i for i, query in enumerate(queries)}
         lists: Rows = np.full((len(judged), K), -1, np.int64)
         for i, user in enumerate(judged):

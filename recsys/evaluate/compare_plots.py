@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from recsys.evaluate.bootstrap import intervals
@@ -17,6 +18,8 @@ from recsys.evaluate.plots import STYLE, data_uri, label
 COLOURS = {"helps": "#1a7f4b", "hurts": "#b3372f", "cannot tell": "#51606f"}
 _PLACEBO = "#b9c2cc"
 _RESAMPLES = 1000
+_WIDEST = 50.0
+"""Percent at which a forest ends: the interval of a handful of users would squeeze all others together."""
 
 
 def forest(findings: Sequence[Finding], placebos: Sequence[Finding]) -> str:
@@ -49,6 +52,11 @@ def _forest(findings: Sequence[Finding], placebos: Sequence[Finding], names: Seq
         canvas = Canvas(figsize=(7.6, height), layout="constrained")
         axes = canvas.add_subplot()
         axes.axvline(0, color="#1c2530", lw=0.8)
+        reach = [
+            abs(100 * bound / one.main.other) for one in shown for bound in (one.main.low, one.main.high)
+        ]
+        limit = min(max([1.0, *reach]) * 1.1, _WIDEST)
+        axes.set_xlim(-limit, limit)
         for place, one in enumerate(shown):
             outcome = one.verdict.outcome if one.verdict else "cannot tell"
             _bar(axes, one, float(place), COLOURS[outcome], 2.4, 6)
@@ -67,6 +75,7 @@ def loss_curves(losses: Mapping[str, Sequence[Sequence[float]]]) -> str:
         canvas = Canvas(figsize=(7.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
         for name, seeds in losses.items():
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             mean = np.mean(np.asarray(seeds), axis=0)
             axes.plot(np.arange(1, len(mean) + 1), mean, marker=".", lw=1.4, label=label(name))
         _finish(axes, "epoch", "training loss")
@@ -80,6 +89,7 @@ def validation_curve(curve: Sequence[float], epochs: int) -> str:
         axes = canvas.add_subplot()
         axes.plot(np.arange(1, len(curve) + 1), curve, marker=".", color="#1f5fa8")
         axes.axvline(epochs, color="#9aa7b5", ls="--", lw=1)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
         axes.set_ylabel("ndcg@10 of off, validation")
         return data_uri(canvas)
@@ -108,8 +118,12 @@ def by_band(arms: Mapping[str, Sequence[Part]], dimension: str, metric: str) -> 
 def _bar(axes: mpl.axes.Axes, one: Finding, place: float, colour: str, width: float, size: float) -> None:
     found = one.main
     low, middle, high = (100 * value / found.other for value in (found.low, found.difference, found.high))
+    left, right = axes.get_xlim()
     axes.plot([low, high], [place, place], color=colour, lw=width, solid_capstyle="butt")
     axes.plot([middle], [place], marker="s", ms=size, color=colour)
+    for bound, edge, marker in ((low, left, "<"), (high, right, ">")):
+        if not left <= bound <= right:  # the interval goes on beyond the edge
+            axes.plot([edge], [place], marker=marker, ms=size + 1, color=colour, clip_on=False)
 
 
 def _interval(values: NDArray[np.float64]) -> NDArray[np.float64]:

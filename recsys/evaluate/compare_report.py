@@ -200,8 +200,14 @@ def _section(arm: str, findings: Sequence[Finding]) -> dict[str, Any]:
     names = {one.name for one in mine}
     arms = set(judged_arms(findings))
     placebos = [one for one in findings if one.arm not in arms and one.name in names]
-    caption = f"{arm} against {mine[0].reference}: difference and 95% interval, percent; placebos in grey"
-    return {"grid": verdict_grid(findings, arm), "forest": forest(mine, placebos), "caption": caption}
+    caption = (
+        f"{arm} against {mine[0].reference}: difference and 95% interval, percent; an arrow says that it "
+        "goes on; placebos in grey"
+    )
+    grid = verdict_grid(findings, arm)
+    narrow = Grid(grid.title, grid.columns[:-1], tuple(row[:-1] for row in grid.rows))
+    drawn = forest(mine, placebos)
+    return {"grid": narrow, "why": reasons(findings, arm), "forest": drawn, "caption": caption}
 
 
 def _plots(content: ComparisonContent) -> list[tuple[str, str]]:

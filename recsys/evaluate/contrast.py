@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluate.evaluate import Evaluation, Slice
-from recsys.evaluate.paired import RESAMPLES, Paired, pair
+from recsys.evaluate.paired import RESAMPLES, Paired, pair_all
 from recsys.evaluate.several import holm
 from recsys.evaluate.verdicts import MIN_DIFFERING, WORTH, Verdict, judge
 
@@ -132,7 +132,7 @@ def contrast(
     found = [
         Finding(
             arm, reference, part.dimension, part.label, part.name, part.decides,
-            {metric: _pair(part, base[i], metric, resamples) for metric in part.figures},
+            _pairs(part, base[i], list(part.figures), resamples),
         )
         for arm, parts in arms.items() if arm != reference
         for i, part in enumerate(parts)
@@ -151,11 +151,6 @@ def contrast(
     ]
 
 
-def planned_of(findings: Iterable[Finding]) -> list[Finding]:
-    """The findings with a verdict."""
-    return [one for one in findings if one.verdict is not None]
-
-
 def _judged(
     one: Finding,
     arms: Mapping[str, Sequence[Part]],
@@ -169,7 +164,7 @@ def _judged(
     if placebos and one.main.users:
         parts = {arm: _part(arms[arm], one) for arm in (one.arm, *placebos)}
         best = max(placebos, key=lambda arm: float(np.mean(parts[arm].figures[one.decides])))
-        over = _pair(parts[one.arm], parts[best], one.decides, resamples)
+        over = _pairs(parts[one.arm], parts[best], [one.decides], resamples)[one.decides]
     placebo = None if best is None or over is None else (best, over)
     verdict = judge(one.main, adjusted, family, placebo, worth)
     return replace(one, verdict=verdict, placebo=best, over_placebo=over)
@@ -179,11 +174,11 @@ def _part(parts: Sequence[Part], like: Finding) -> Part:
     return next(part for part in parts if (part.dimension, part.label) == (like.dimension, like.label))
 
 
-def _pair(own: Part, other: Part, metric: str, resamples: int) -> Paired:
+def _pairs(own: Part, other: Part, metrics: Sequence[str], resamples: int) -> dict[str, Paired]:
     if (own.dimension, own.label) != (other.dimension, other.label) or not np.array_equal(
         own.users, other.users
     ):
         raise ValueError(f"the arms were not judged on the same users of {own.name}")
     _, owners = np.unique(own.users.astype(str), return_inverse=True)
-    mine, theirs = list(own.figures[metric]), list(other.figures[metric])
-    return pair(mine, theirs, owners, rounds=2 * resamples, resamples=resamples)
+    mine, theirs = ({name: list(side.figures[name]) for name in metrics} for side in (own, other))
+    return pair_all(mine, theirs, owners, rounds=2 * resamples, resamples=resamples)

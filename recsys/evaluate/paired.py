@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluate.bootstrap import intervals
-from recsys.evaluate.permutation import ROUNDS, sign_flip_p
+from recsys.evaluate.permutation import ROUNDS, sign_flip_ps
 from recsys.types import Rows
 
 RESAMPLES = 5000
@@ -69,10 +69,22 @@ def pair(
     rounds: int = ROUNDS,
     resamples: int = RESAMPLES,
 ) -> Paired:
-    """The difference of two arms that were judged on the same cases.
+    """The difference of two arms in one metric; see `pair_all`."""
+    return pair_all({"": own}, {"": other}, owners, rounds=rounds, resamples=resamples)[""]
+
+
+def pair_all(
+    own: Mapping[str, Sequence[Values]],
+    other: Mapping[str, Sequence[Values]],
+    owners: Rows,
+    *,
+    rounds: int = ROUNDS,
+    resamples: int = RESAMPLES,
+) -> dict[str, Paired]:
+    """The differences of two arms that were judged on the same cases, by metric.
 
     Args:
-        own: Per seed the values of the cases (n,).
+        own: By metric, per seed the values of the cases (n,).
         other: Those of the other arm, of the same seeds in the same order.
         owners: (n,) the user of each case, 0-based and dense.
         rounds: Of the permutation test.
@@ -81,26 +93,32 @@ def pair(
     Raises:
         ValueError: the arms differ in their seeds or cases.
     """
-    if [len(one) for one in own] != [len(one) for one in other]:
-        raise ValueError("the arms were not measured on the same seeds and cases")
+    for metric, mine in own.items():
+        if [len(one) for one in mine] != [len(one) for one in other[metric]]:
+            raise ValueError("the arms were not measured on the same seeds and cases")
     if not len(owners):
-        return NOBODY
-    mine, theirs = np.mean(own, axis=0), np.mean(other, axis=0)
-    differences = np.asarray(mine - theirs, np.float64)
-    cases = np.arange(len(differences))
-    low, high = intervals([(cases, differences[:, None])], owners, resamples)[0][:, 0].tolist()
-    by_user = np.bincount(owners, differences) / np.bincount(owners)
-    deviation = float(by_user.std(ddof=1)) if len(by_user) > 1 else 0.0
-    return Paired(
-        own=float(mine.mean()),
-        other=float(theirs.mean()),
-        difference=float(differences.mean()),
-        low=low,
-        high=high,
-        p=sign_flip_p(differences, owners, rounds),
-        effect=float(by_user.mean()) / deviation if deviation else 0.0,
-        deviation=deviation,
-        users=len(by_user),
-        differing=int(np.count_nonzero(by_user)),
-        by_seed=tuple(float((a - b).mean()) for a, b in zip(own, other, strict=True)),
+        return dict.fromkeys(own, NOBODY)
+    ours, theirs = (
+        np.stack([np.mean(side[metric], axis=0) for metric in own], axis=1) for side in (own, other)
     )
+    differences = np.asarray(ours - theirs, np.float64)
+    bounds = intervals([(np.arange(len(differences)), differences)], owners, resamples)[0]
+    chances = sign_flip_ps(differences, owners, rounds)
+    found = {}
+    for i, metric in enumerate(own):
+        by_user = np.bincount(owners, differences[:, i]) / np.bincount(owners)
+        deviation = float(by_user.std(ddof=1)) if len(by_user) > 1 else 0.0
+        found[metric] = Paired(
+            own=float(ours[:, i].mean()),
+            other=float(theirs[:, i].mean()),
+            difference=float(differences[:, i].mean()),
+            low=float(bounds[0, i]),
+            high=float(bounds[1, i]),
+            p=chances[i],
+            effect=float(by_user.mean()) / deviation if deviation else 0.0,
+            deviation=deviation,
+            users=len(by_user),
+            differing=int(np.count_nonzero(by_user)),
+            by_seed=tuple(float((a - b).mean()) for a, b in zip(own[metric], other[metric], strict=True)),
+        )
+    return found

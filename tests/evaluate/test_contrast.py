@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from recsys.evaluate.contrast import Finding, Part, contrast
-from recsys.evaluate.paired import NOBODY, pair
+from recsys.evaluate.paired import NOBODY, pair, pair_all
 from recsys.evaluate.power import LEVEL, POWER, detectable, users_needed
 from recsys.evaluate.several import holm
 from recsys.evaluate.verdicts import judge
@@ -104,6 +104,19 @@ def test_seeds_of_a_user_are_averaged_and_told_apart() -> None:
     assert found.difference == pytest.approx(0.1)
     assert found.by_seed == pytest.approx((0.5, -0.3))
     assert found.seeds_in_favour == 1
+
+
+def test_metrics_together_are_metrics_alone_up_to_chance() -> None:
+    rng = np.random.default_rng(5)
+    own = {name: [rng.normal(0.1, 1, 90)] for name in ("a", "b")}
+    other = {name: [np.zeros(90)] for name in own}
+    both = pair_all(own, other, np.arange(90))
+    for name, found in both.items():
+        alone = pair(own[name], other[name], np.arange(90))
+        assert (found.difference, found.low, found.high) == pytest.approx(
+            (alone.difference, alone.low, alone.high), abs=1e-6
+        )
+        assert found.p == pytest.approx(alone.p, abs=0.02)
 
 
 def test_other_seeds_or_nobody() -> None:

@@ -134,3 +134,16 @@ def test_many_arms_stand_in_one_table() -> None:
     grid = summary_grid(findings)
     assert [row[0] for row in grid.rows] == ["without a", "without b"]
     assert all(row[1].startswith("+33.3%") and row[1].endswith("helps") for row in grid.rows)
+
+
+def test_an_option_that_is_off_takes_the_example_of_its_field() -> None:
+    arms = flipped(Config())
+    assert arms["hard_negatives=10"] == {"train.hard_negatives": 10}
+    for section in TOWER_SECTIONS:
+        table = getattr(Config(), section)
+        for name, field in type(table).model_fields.items():
+            value = getattr(table, name)
+            if type(value) in (int, float) and value == 0:
+                assert field.examples, (
+                    f"{section}.{name} is off: an example says how an ablation switches it on"
+                )
