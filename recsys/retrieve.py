@@ -241,6 +241,14 @@ class NewItemProfile:
         shares = [self.categories[facts["category"]], self.brands[facts["brand"]]]
         return np.stack([cosines[:, 0], cosines[:, 1], *shares, gap], axis=1).astype(np.float32)
 
+    def scores(self, text: Floats, facts: NDArray[np.void], weights: Floats) -> Floats:
+        """(n,) The weighted sum of `columns`, with one product over the text instead of two."""
+        gap = np.nan_to_num(np.abs(facts["log_price"] - self.log_price))
+        total = text @ (weights[:2] @ self.text)
+        total += weights[2] * self.categories[facts["category"]] + weights[3] * self.brands[facts["brand"]]
+        found: Floats = (total + weights[4] * gap).astype(np.float32)
+        return found
+
 
 def new_item_profile(history: Rows, text: Floats, facts: NDArray[np.void]) -> NewItemProfile:
     """The profile of a history that is not empty (item rows, oldest first)."""
@@ -283,7 +291,7 @@ class FreshSource:
         for i, history in enumerate(batch.histories):
             if len(history.rows):
                 profile = new_item_profile(history.rows, self._text, self._facts)
-                scores[i] = profile.columns(self._fresh, self._fresh_facts) @ self._weights + self._prior
+                scores[i] = profile.scores(self._fresh, self._fresh_facts, self._weights) + self._prior
         scores = scores.round(DECIMALS)
         places, best = top_rows(scores, self._num + batch.spare)
         rows = self._rows[places]

@@ -16,6 +16,7 @@ from recsys.retrieve import (
     OwnedRows,
     RepeatsSource,
     TwoTowerSource,
+    new_item_profile,
     top_rows,
 )
 from recsys.types import EncodedHistory
@@ -88,6 +89,18 @@ def test_a_prior_and_the_users_categories_move_new_items() -> None:
     proposals = FreshSource(text, facts, weights, prior, 4).propose(batch_of([[0]]))
     assert proposals.rows[0].tolist() == [2, 4, 1, 3]
     assert proposals.scores[0].tolist() == pytest.approx([0.5, 0.4, 0, 0])
+
+
+def test_the_score_of_a_new_item_is_the_weighted_sum_of_its_columns() -> None:
+    rng = np.random.default_rng(4)
+    text = rng.standard_normal((9, 3)).astype(np.float32)
+    facts = facts_of([1, 1, 1, 0, 0, 0, 0, 0, 0], [0, 1, -1, 0, 1, 2, -1, 0, 1])
+    facts["brand"], facts["log_price"] = rng.integers(-1, 3, 9), rng.standard_normal(9)
+    facts["log_price"][[1, 5]] = np.nan
+    profile = new_item_profile(np.array([0, 1, 2]), text, facts)
+    weights = rng.standard_normal(len(NEW_USER_COLUMNS)).astype(np.float32)
+    summed = profile.columns(text[3:], facts[3:]) @ weights
+    np.testing.assert_allclose(profile.scores(text[3:], facts[3:], weights), summed, rtol=1e-4, atol=1e-5)
 
 
 def test_the_last_bit_of_a_score_does_not_order_equal_items() -> None:
