@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("serve", "command", "Answer recommendation requests over HTTP."),
     "social": ("transfer", "social", "What friends' events are worth, where a dataset has relations."),
     "transfer": ("transfer", "transfer", "Train on one dataset, recommend in another."),
+    "tune": ("tune", "command", "Which settings the data gain from, confirmed on the newest slice once."),
 }
 
 _NOISY = (

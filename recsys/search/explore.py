@@ -103,9 +103,8 @@ class Exploration:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.bench, self.space, self.seed = bench, space, seed
         self.proxy = Proxy.of(bench)
-        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": partial(_connect, path)})
         self._study = optuna.create_study(
-            storage=storage, study_name=_STUDY, direction="maximize", load_if_exists=True
+            storage=open_storage(path), study_name=_STUDY, direction="maximize", load_if_exists=True
         )
         known = self._study.get_trials(deepcopy=False)
         # The sampler's state is not stored: keyed by what is known, it does not propose the same again.
@@ -163,7 +162,7 @@ class Exploration:
             trial.set_user_attr("counts", counts)
         state, score = TrialState.PRUNED, None
         if reason is None:
-            watch = _Watch(trial, ledger, reported)
+            watch = Watch(trial, ledger, reported)
             done = self.bench.run(
                 arm,
                 self.seed,
@@ -210,6 +209,11 @@ class Exploration:
         return None, counts
 
 
+def open_storage(path: Path) -> optuna.storages.RDBStorage:
+    """The database of a search, made where it is not there."""
+    return optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": partial(_connect, path)})
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """A database that survives a kill, without waiting for the disk at every value that is noted."""
     connection = sqlite3.connect(path, timeout=60, check_same_thread=False)
@@ -218,7 +222,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-class _Watch:
+class Watch:
     """Tells the study of each epoch, and ends a training that falls behind or has no time left."""
 
     def __init__(self, trial: optuna.Trial, ledger: Ledger, reported: frozenset[int]) -> None:
@@ -227,6 +231,7 @@ class _Watch:
         """Whether the budget ended it."""
 
     def __call__(self, epoch: int, figure: float) -> bool:
+        """Whether the training is to end."""
         self._ledger.note()
         if epoch not in self._reported:
             self._trial.report(figure, epoch)

@@ -103,16 +103,9 @@ class Finals:
         """One whole training, from its file where it was done before."""
         path = self._path(arm, seed, when)
         if not path.is_file():
-            done = self._bench.run(arm, seed, when=when)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as temporary:
-                arrays: dict[str, NDArray[Any]] = {f"figure:{name}": v for name, v in done.figures.items()}
-                users = np.asarray(done.users, dtype=np.str_)
-                np.savez(temporary, users=users, seconds=done.seconds, epochs=done.epochs, **arrays)  # type: ignore[arg-type]
+            keep_score(path, self._bench.run(arm, seed, when=when))
             self._ledger.note(now=True)
-        kept = _load(path)
-        figures = {name.removeprefix("figure:"): kept[name] for name in kept if name.startswith("figure:")}
-        return Score(kept["users"], figures, float(kept["seconds"]), int(kept["epochs"]))
+        return kept_score(path)
 
     def difference(
         self, arm: Arm, off: Arm, seeds: Sequence[int], when: When, metric: str = METRIC
@@ -151,6 +144,26 @@ def paired(metric: str, pairs: Sequence[tuple[Score, Score]], seeds: tuple[int, 
     return Difference(
         metric, found.own, found.other, found.difference, found.low, found.high, found.p, found.users, seeds
     )
+
+
+def keep_score(path: Path, score: Score) -> None:
+    """Write what a training came to, user by user."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        arrays: dict[str, NDArray[Any]] = {f"figure:{name}": v for name, v in score.figures.items()}
+        users = np.asarray(score.users, dtype=np.str_)
+        np.savez(temporary, users=users, seconds=score.seconds, epochs=score.epochs, **arrays)  # type: ignore[arg-type]
+
+
+def kept_score(path: Path) -> Score:
+    """The inverse of `keep_score`.
+
+    Raises:
+        ArtifactError: the file is damaged.
+    """
+    kept = _load(path)
+    figures = {name.removeprefix("figure:"): kept[name] for name in kept if name.startswith("figure:")}
+    return Score(kept["users"], figures, float(kept["seconds"]), int(kept["epochs"]))
 
 
 def is_off(arm: Arm) -> bool:

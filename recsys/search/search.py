@@ -70,7 +70,7 @@ def search_policy(
         ConfigError: the folder holds a search over other data or settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    _same_search(out / IDENTITY, identity)
+    same_search(out / IDENTITY, identity)
     if (known := Result.load(out)) is not None and known.final:
         return known
     ledger = Ledger(out / SPENT, order.minutes * 60, clock)
@@ -213,7 +213,12 @@ def _price(exploration: Exploration, finals: Finals) -> float:
     return scale * sum(cheap) / len(cheap) if cheap else 0.0
 
 
-def _same_search(path: Path, identity: Mapping[str, str]) -> None:
+def same_search(path: Path, identity: Mapping[str, str]) -> None:
+    """Note what a folder's search is of, or make sure that it is the same one.
+
+    Raises:
+        ConfigError: it is another.
+    """
     if not path.is_file():
         write_atomically(path, json.dumps(dict(identity), indent=1))
         return

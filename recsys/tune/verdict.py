@@ -1,0 +1,167 @@
+"""What a search came to, its files, and what to say of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tomli_w
+
+from recsys.artifacts import write_atomically
+from recsys.config import Config
+from recsys.errors import ArtifactError
+from recsys.search.explore import METRIC
+from recsys.search.finals import Difference
+from recsys.tune.space import Values, with_values
+
+BEST, RECORD = "best.toml", "tune.json"
+Outcome = Literal["gain", "defaults", "undecided"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether other settings than those given are to be used, and which."""
+
+    outcome: Outcome
+    reason: str
+    changes: Values = field(default_factory=dict)
+    """Of the best trial, whether they are to be used or not."""
+    report: tuple[dict[str, Any], ...] = ()
+    """Paired differences on the newest slice; empty where it was not looked at."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A search as it stands."""
+
+    verdict: Verdict
+    towers: Mapping[str, Any]
+    """`trials` and `importance` of the first stage."""
+    lists: Mapping[str, Any]
+    seconds: float
+    minutes: float
+
+    @property
+    def final(self) -> bool:
+        """Whether more minutes could change nothing."""
+        return self.verdict.outcome == "gain" or bool(self.verdict.report)
+
+    @classmethod
+    def load(cls, out: Path) -> Result | None:
+        """What an earlier call left, None before the first.
+
+        Raises:
+            ArtifactError: the record is damaged.
+        """
+        path = out / RECORD
+        if not path.is_file():
+            return None
+        try:
+            known = json.loads(path.read_text(encoding="utf-8"))
+            verdict = Verdict(known["verdict"], known["reason"], known["changes"], tuple(known["report"]))
+            return cls(verdict, known["towers"], known["lists"], known["seconds"], known["minutes"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(f"{path}: cannot be read ({error!r}); tune with --fresh") from error
+
+
+def undecided(reason: str, changes: Values | None = None) -> Verdict:
+    """Nothing is known yet; the given settings are to be used meanwhile."""
+    return Verdict("undecided", reason, changes or {})
+
+
+def defaults_are_best(reason: str) -> Verdict:
+    """Nothing that was tried is better, so the newest slice was not looked at."""
+    return Verdict("defaults", reason)
+
+
+def confirmed(changes: Values, report: Sequence[Difference]) -> Verdict:
+    """By what the newest slice says of the best settings, the deciding metric first."""
+    first, rows = report[0], tuple(one.to_plain() for one in report)
+    interval = f"{first.difference:+.5f} [{first.low:+.5f}, {first.high:+.5f}], p = {first.p:.4f}"
+    if first.gains:
+        return Verdict(
+            "gain", f"{METRIC} changes by {interval} on the newest slice, above zero", changes, rows
+        )
+    said = "lies below zero: they harm" if first.high < 0 else "includes zero"
+    return Verdict(
+        "defaults",
+        f"the best trial changes {METRIC} by {interval} on the newest slice: the interval {said}",
+        changes,
+        rows,
+    )
+
+
+def write_result(out: Path, result: Result, config: Config) -> None:
+    """`best.toml` (what differs from the defaults, to run with) and `tune.json` (everything)."""
+    verdict = result.verdict
+    best = with_values(config, verdict.changes) if verdict.outcome == "gain" else config
+    tree = best.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    head = f"# {'tuned' if verdict.outcome == 'gain' else 'as given'}: {verdict.reason}\n"
+    write_atomically(out / BEST, head + tomli_w.dumps(tree))
+    record = {
+        "verdict": verdict.outcome,
+        "reason": verdict.reason,
+        "changes": dict(verdict.changes),
+        "report": list(verdict.report),
+        "seconds": round(result.seconds, 1),
+        "minutes": result.minutes,
+        "towers": result.towers,
+        "lists": result.lists,
+    }
+    write_atomically(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def summary(out: Path, result: Result) -> Iterator[str]:
+    """Lines for people: both stages, what mattered, the verdict, and what to do next."""
+    yield f"{result.seconds / 60:.1f} of {result.minutes:g} minutes"
+    for name, stage in (("towers", result.towers), ("lists", result.lists)):
+        yield from _stage(name, stage)
+    verdict = result.verdict
+    if verdict.changes:
+        yield "the best settings, where they differ from those given:"
+        for setting, value in verdict.changes.items():
+            yield f"  {setting} = {value}"
+    if verdict.report:
+        yield "best against given, newest slice, looked at once:"
+        for row in verdict.report:
+            yield (
+                f"  {row['metric']:10} {row['difference']:+.5f} ({row['relative']:+.1%}) "
+                f"[{row['low']:+.5f}, {row['high']:+.5f}]  p = {row['p']:.4f}, {row['users']:,} users, "
+                f"{len(row['seeds'])} seeds"
+            )
+    yield from _next(out, verdict)
+
+
+def _stage(name: str, stage: Mapping[str, Any]) -> Iterator[str]:
+    trials = stage["trials"]
+    whole = [trial for trial in trials if trial[METRIC] is not None]
+    if not trials:
+        return
+    yield f"{name}: {len(trials)} trials, {len(trials) - len(whole)} stopped early"
+    given = next((trial for trial in whole if trial["number"] == 0), None)
+    for trial in sorted(whole, key=lambda one: -one[METRIC])[:5]:
+        differs = [
+            f"{setting}={value:.4g}" if isinstance(value, float) else f"{setting}={value}"
+            for setting, value in trial["values"].items()
+            if given is None or value != given["values"].get(setting)
+        ]
+        yield f"  {trial['number']:4} {METRIC} {trial[METRIC]:.4f}  {' '.join(differs) or 'as given'}"
+    if stage["importance"]:
+        found = sorted(stage["importance"].items(), key=lambda pair: -pair[1])[:6]
+        yield f"  importance: {', '.join(f'{setting} {share:.0%}' for setting, share in found)}"
+
+
+def _next(out: Path, verdict: Verdict) -> Iterator[str]:
+    match verdict.outcome:
+        case "gain":
+            yield f"verdict: tuned. {verdict.reason}."
+            yield f"next:    recsys run --data DIR --out RUNS --config {out / BEST}"
+        case "defaults":
+            yield f"verdict: the defaults are best. {verdict.reason}."
+            yield f"next:    recsys run --data DIR --out RUNS --config {out / BEST} (as given)"
+        case "undecided":
+            yield f"verdict: none yet. {verdict.reason}."
+            yield "next:    the same command with more --minutes goes on"
