@@ -24,6 +24,7 @@ from recsys.model_settings import TrainConfig as TrainConfig
 from recsys.report_settings import EvaluateConfig
 from recsys.rule_settings import RulesConfig
 from recsys.section import Section
+from recsys.track_settings import TrackConfig as TrackConfig
 
 PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of model.safetensors in the packaged copy of the default encoder."""
@@ -245,6 +246,7 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     run: RunConfig = RunConfig()
+    track: TrackConfig = TrackConfig()
 
     def to_toml(self) -> str:
         """The effective configuration as TOML; settings that are None (decide for me) are left out."""

@@ -90,12 +90,20 @@ def command(
     from recsys.compare.run import Order, run_compare
     from recsys.compare.trainings import TowersAlone
     from recsys.compare.words import write_files
+    from recsys.track import tracked
 
     quiet()
     entered = enter([*arms, *more], config, settings, placebos=placebos)
     order = Order(seeds, tuple(sorted(set(shares))), task)
-    done = run_compare(data, out, entered, order, WholeLists if lists else TowersAlone, say)
-    write_files(out, done, data, config)
+    with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
+        done = run_compare(data, out, entered, order, WholeLists if lists else TowersAlone, say)
+        write_files(out, done, data, config)
+        tracker.parameters(entered.config.model_dump(mode="json"))
+        for name, losses in done.losses.items():
+            for seed, curve in enumerate(losses):
+                tracker.curve(f"{name}.seed {seed}.loss", curve)
+        tracker.curve("off.validation ndcg@10", done.curve)
+        tracker.artifacts(sorted(out.glob("compare.*")))
     show(done, out, data, config)
 
 

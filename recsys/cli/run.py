@@ -28,8 +28,12 @@ def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...
     from recsys.cli.evaluate import show_results
     from recsys.evaluate.evaluate import by_task
     from recsys.pipeline import run_pipeline  # torch takes seconds to import
+    from recsys.track import track_run, tracked
 
-    run, measured = run_pipeline(data, out, effective, fresh=fresh)
+    with tracked(effective.track, out, "recsys run", data.resolve().name) as tracker:
+        run, measured = run_pipeline(data, out, effective, fresh=fresh)
+        if measured is not None:
+            track_run(tracker, run)
     if measured is None:
         return
     for kind, ours in by_task(measured.evaluations).items():

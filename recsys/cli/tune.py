@@ -57,13 +57,16 @@ def command(
         import optuna  # noqa: F401
     except ImportError as error:
         raise DependencyError("tuning needs optuna: install the extra 'train'") from error
+    from recsys.track import tracked
     from recsys.tune.run import run_tune
     from recsys.tune.tune import Order
-    from recsys.tune.verdict import summary
+    from recsys.tune.verdict import summary, track_search
 
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         logging.getLogger("recsys.train").setLevel(logging.WARNING)  # a line per epoch of every trial
     order = Order(minutes, trials, seed, seeds, cast(Literal["novel", "all"], task))
-    result = run_tune(data, out, order, effective, fresh=not resume)
+    with tracked(effective.track, out, "recsys tune", data.resolve().name) as tracker:
+        result = run_tune(data, out, order, effective, fresh=not resume)
+        track_search(tracker, out, result, effective)
     for line in summary(out, result):
         click.echo(line)

@@ -15,6 +15,7 @@ from recsys.config import Config
 from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC
 from recsys.search.finals import Difference
+from recsys.track import Tracker
 from recsys.tune.space import Values, with_values
 
 BEST, RECORD = "best.toml", "tune.json"
@@ -112,6 +113,20 @@ def write_result(out: Path, result: Result, config: Config) -> None:
         "lists": result.lists,
     }
     write_atomically(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def track_search(tracker: Tracker, out: Path, result: Result, config: Config) -> None:
+    """The settings it began with, each whole trial's figure by its number, the verdict, and its files."""
+    tracker.parameters(config.model_dump(mode="json"))
+    tracker.parameters({"verdict": result.verdict.outcome, "best": result.verdict.changes})
+    for name, stage in (("towers", result.towers), ("lists", result.lists)):
+        for trial in stage["trials"]:
+            if trial[METRIC] is not None:
+                tracker.metrics({f"{name}.{METRIC}": trial[METRIC]}, trial["number"])
+        tracker.metrics({f"importance.{name}": stage["importance"]})
+    for row in result.verdict.report:
+        tracker.metrics({row["metric"]: {key: row[key] for key in ("difference", "low", "high", "p")}})
+    tracker.artifacts([out / BEST, out / RECORD])
 
 
 def summary(out: Path, result: Result) -> Iterator[str]:

@@ -147,6 +147,7 @@ def test_where_nothing_is_better_the_newest_slice_is_not_looked_at(tmp_path):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [3, 60, 75, 90])
 def test_a_killed_search_goes_on_and_repeats_nothing_that_was_finished(tmp_path, call):
     clock = Clock()

@@ -1,0 +1,128 @@
+"""Tracking: what was logged is read back from a real SQLite store; a store that fails fails nothing else."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import sys
+import types
+
+import pytest
+
+from recsys.artifacts import Manifest, write_manifest
+from recsys.config import Config, TrackConfig
+from recsys.errors import DependencyError
+from recsys.track import DATABASE, Silent, track_run, tracked
+
+needs_mlflow = pytest.mark.skipif(
+    importlib.util.find_spec("mlflow") is None, reason="mlflow is not installed: the extra `track`"
+)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder with what a report leaves."""
+    folder = tmp_path / "runs" / "20260101-000000-abcdef"
+    folder.mkdir(parents=True)
+    manifest = Manifest(
+        run_id=folder.name, created="2026-01-01T00:00:00+00:00", config_digest="d", inputs={"items": "1f"},
+        seed=0, versions={"recsys": "0.1.0"},
+    )  # fmt: skip
+    manifest.stages["select"] = {
+        "seconds": 2.5, "losses": [3.0, 2.0], "validation_ndcg@10": [0.1, 0.2], "kept": True,
+        "passes_per_step": {"forward": 1.0},
+    }  # fmt: skip
+    manifest.metrics = {"headline": {"novel ndcg@10": 0.125}}
+    write_manifest(folder, manifest)
+    (folder / "config.toml").write_text(Config().to_toml())
+    (folder / "report.html").write_text("<p>a report</p>")
+    return folder
+
+
+@pytest.mark.slow
+@needs_mlflow
+def test_a_local_store_holds_parameters_curves_and_files(run, tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    with tracked(TrackConfig(enabled="on"), tmp_path, "recsys run", "shop") as tracker:
+        track_run(tracker, run)
+    with pytest.raises(ZeroDivisionError), tracked(TrackConfig(), tmp_path, "recsys run", "shop"):
+        raise ZeroDivisionError
+    client = MlflowClient(f"sqlite:///{tmp_path / DATABASE}")
+    experiment = client.get_experiment_by_name("recsys run")
+    failed, whole = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"])
+    assert (whole.info.status, failed.info.status) == ("FINISHED", "FAILED")
+    assert whole.info.run_name == "shop"
+    assert whole.data.params["model.shrinkage"] == "10.0"
+    assert whole.data.params["inputs.items"] == "1f"
+    assert whole.data.metrics["novel ndcg_10"] == 0.125
+    assert whole.data.metrics["stage.select.seconds"] == 2.5
+    assert whole.data.metrics["stage.select.passes_per_step.forward"] == 1.0
+    assert "stage.select.kept" not in whole.data.metrics
+    curve = client.get_metric_history(whole.info.run_id, "stage.select.validation_ndcg_10")
+    assert [(point.step, point.value) for point in curve] == [(1, 0.1), (2, 0.2)]
+    names = {file.path for file in client.list_artifacts(whole.info.run_id)}
+    assert names == {"report.html", "manifest.json", "config.toml"}
+
+
+def test_off_and_absent_are_silent_and_on_says_what_to_install(tmp_path, monkeypatch):
+    with tracked(TrackConfig(enabled="off"), tmp_path, "e", "n") as tracker:
+        assert isinstance(tracker, Silent)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with tracked(TrackConfig(), tmp_path, "e", "n") as tracker:
+        assert isinstance(tracker, Silent)
+        tracker.parameters({"a": 1})
+        tracker.metrics({"a": 1})
+        tracker.curve("a", [1.0])
+        tracker.artifacts([tmp_path])
+    with (
+        pytest.raises(DependencyError, match="the extra 'track'"),
+        tracked(TrackConfig(enabled="on"), tmp_path, "e", "n"),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+class Broken:
+    """A client whose store breaks at the second call."""
+
+    calls: list[str] = []  # noqa: RUF012 - one list for all clients of a test
+
+    def __init__(self, tracking_uri: str) -> None:
+        self.uri = tracking_uri
+
+    def __getattr__(self, name: str):
+        def call(*arguments, **named):
+            Broken.calls.append(name)
+            if len(Broken.calls) > 3:
+                raise OSError("the disk is full\nand more")
+            return types.SimpleNamespace(experiment_id="1", info=types.SimpleNamespace(run_id="r"))
+
+        return call
+
+
+def test_a_store_that_breaks_is_said_once_and_stops_nothing(run, tmp_path, monkeypatch, caplog):
+    Broken.calls = []
+    package, module = types.ModuleType("mlflow"), types.ModuleType("mlflow.tracking")
+    module.MlflowClient = Broken
+    package.__spec__ = importlib.util.spec_from_loader("mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", package)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", module)
+    with caplog.at_level(logging.WARNING), tracked(TrackConfig(), tmp_path, "e", "n") as tracker:
+        track_run(tracker, run)
+    assert len(Broken.calls) == 4  # experiment, run, one parameter, and the one that failed
+    assert [record.message for record in caplog.records] == [
+        "tracking has failed and goes no further here: the disk is full"
+    ]
+
+
+def test_a_store_that_cannot_be_opened_stops_nothing(tmp_path, monkeypatch, caplog):
+    Broken.calls = ["a", "b", "c"]
+    package, module = types.ModuleType("mlflow"), types.ModuleType("mlflow.tracking")
+    module.MlflowClient = Broken
+    package.__spec__ = importlib.util.spec_from_loader("mlflow", None)
+    monkeypatch.setitem(sys.modules, "mlflow", package)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", module)
+    with tracked(TrackConfig(enabled="on"), tmp_path, "e", "n") as tracker:
+        assert isinstance(tracker, Silent)
+    assert "goes no further" in caplog.text
