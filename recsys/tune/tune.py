@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,7 @@ def _searched(
         return towers, None, undecided("the minutes were spent before the given settings were tried once")
     best = _best_towers(bench, out / WHOLE, towers, given, ledger)
     before = values_of(LISTS, config)
-    lists = Study(out / DATABASE, f"lists over {_name(best)}", fitting(LISTS, config), before, order.seed)
+    lists = Study(out / DATABASE, f"lists {_digest(best)}", fitting(LISTS, config), before, order.seed)
     if not (out / WINNER).is_file():
         lists.go(
             lambda values, _: bench.lists({**best, **values}),
@@ -174,6 +175,11 @@ def _plain(study: Study | None) -> dict[str, Any]:
         return {"trials": [], "importance": {}}
     trials: list[Trial] = study.trials()
     return {"trials": [trial.to_plain() for trial in trials], "importance": study.importance()}
+
+
+def _digest(values: Values) -> str:
+    """Names the towers that lists stand on: a resumed search finds its trials by it."""
+    return hashlib.sha256(_name(values).encode()).hexdigest()[:8]
 
 
 def _name(values: Values) -> str:

@@ -19,6 +19,8 @@ from recsys.track import Tracker
 from recsys.tune.space import Values, with_values
 
 BEST, RECORD = "best.toml", "tune.json"
+MOST_BY_CHANCE = 0.05
+"""A larger p-value is no gain, whatever the interval says: with few users it is too narrow."""
 Outcome = Literal["gain", "defaults", "undecided"]
 
 
@@ -82,11 +84,13 @@ def confirmed(changes: Values, report: Sequence[Difference]) -> Verdict:
     """By what the newest slice says of the best settings, the deciding metric first."""
     first, rows = report[0], tuple(one.to_plain() for one in report)
     interval = f"{first.difference:+.5f} [{first.low:+.5f}, {first.high:+.5f}], p = {first.p:.4f}"
-    if first.gains:
+    if first.gains and first.p < MOST_BY_CHANCE:
         return Verdict(
             "gain", f"{METRIC} changes by {interval} on the newest slice, above zero", changes, rows
         )
     said = "lies below zero: they harm" if first.high < 0 else "includes zero"
+    if first.gains:
+        said = "is above zero, but so few users would often say so by chance"
     return Verdict(
         "defaults",
         f"the best trial changes {METRIC} by {interval} on the newest slice: the interval {said}",
