@@ -34,7 +34,7 @@ from recsys.types import Floats, Query, Rows
 
 _CHUNK = 256
 _TOLERANCE = 1e-3
-_DIFFERENT = 1e-3
+_DIFFERENT = 1e-2
 _SPREAD_USERS = 500
 _CROSSED_USERS = 3000
 FORMS = ("neural", "trees", "mix")

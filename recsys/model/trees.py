@@ -57,7 +57,20 @@ def fit_trees(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -
         "verbose": -1,
     }
     data = lightgbm.Dataset(lists.features[rows], lists.labels[rows], group=sizes)
-    return lightgbm.train(settings, data, num_boost_round=config.trees)
+    booster = lightgbm.train(settings, data, num_boost_round=config.trees)
+    return lightgbm.Booster(model_str=_single_precision(booster.model_to_string()))
+
+
+def _single_precision(model: str) -> str:
+    """The same trees over float32 features, with thresholds that ONNX holds exactly: rounded down."""
+    lines = model.split("\n")
+    for place, line in enumerate(lines):
+        if line.startswith("threshold="):
+            exact = np.array(line.removeprefix("threshold=").split(), np.float64)
+            rounded = exact.astype(np.float32)
+            down = np.where(rounded > exact, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+            lines[place] = "threshold=" + " ".join(repr(float(one)) for one in down)
+    return "\n".join(lines)
 
 
 def tree_scores(booster: Any) -> Scores:
