@@ -50,7 +50,7 @@ from recsys.model.negatives import Negatives
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
-from recsys.optimise import open_board, schedule, set_rates
+from recsys.optimise import open_board, schedule, set_rates, tower_parameters
 from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.train import fit_towers
@@ -311,8 +311,7 @@ class _Tuning:
 
     def _build_optimizer(self) -> torch.optim.AdamW:
         train = self.config.train
-        residuals = [self.model.target_residual, self.model.history_residual]
-        biases = [*self.model.user.parameters(), self.model.log_temperature]
+        residuals, biases = tower_parameters(self.model)
         groups = [
             {"params": self.learning, "peak": self.config.finetune.learning_rate, "weight_decay": 0.01},
             {"params": residuals, "peak": TOWER_SHARE * train.learning_rate, "weight_decay": 0.0},

@@ -22,7 +22,7 @@ class ModelConfig(Section):
     """Starting weight of each step back in the history; learned from there."""
     temperature: float = Field(0.07, gt=0)
     """Starting temperature of the softmax; learned from there."""
-    item_bias: bool = False
+    item_bias: bool = True
     """A learned bias per item, shrunk by its evidence, in the place of the texts' last coordinate."""
     lift: float = Field(0.3, ge=0, le=2)
     """How far items without training events are raised, where no validation chooses it."""

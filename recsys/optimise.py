@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from recsys.config import TrainConfig
 from recsys.distributed import Group
 from recsys.model.towers import TwoTower
 
 
-def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW with a rate of their own for the user tower's few biases, which must travel far."""
-    residuals = [model.target_residual, model.history_residual]
-    biases = [*model.user.parameters(), model.log_temperature]
+def tower_parameters(model: TwoTower) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """What items have of their own, and the few numbers that all share: together, every parameter."""
+    own = [model.target_residual, model.history_residual]
+    shared = [*model.user.parameters(), model.log_temperature]
     if model.bias is not None and model.bias_slope is not None:
-        residuals.append(model.bias)
-        biases.append(model.bias_slope)
+        own.append(model.bias)
+        shared.append(model.bias_slope)
+    return own, shared
+
+
+def build_optimizer(model: TwoTower, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW with a rate of their own for the few numbers that all items share, which must travel far."""
+    residuals, biases = tower_parameters(model)
     groups = [
         {"params": residuals, "peak": config.learning_rate, "weight_decay": config.weight_decay},
         {"params": biases, "peak": config.user_learning_rate, "weight_decay": 0.0},

@@ -69,16 +69,22 @@ def test_it_learns_what_follows_what(world, config, tmp_path):
     assert found["ndcg@10"] == pytest.approx(max(fitted.validation))
 
 
+@pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("negatives", ["uniform", "in_batch"])
-def test_cold_items_are_never_touched(world, config, tmp_path, negatives):
-    fitted = fit(world, with_settings(config, negatives=negatives), tmp_path)
-    vectors = world[1]
+def test_cold_items_are_never_touched(world, config, tmp_path, negatives, bias):
+    model = config.model.model_copy(update={"item_bias": bias})
+    config = with_settings(config.model_copy(update={"model": model}), negatives=negatives)
+    fitted = fit(world, config, tmp_path)
     cold = slice(24 - COLD, None)
+    vectors = world[1][cold].copy()
+    if bias:  # the last coordinate is the bias's, and a cold item has none
+        vectors[:, -1] = 0
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     assert world[2][cold].sum() == 0
     np.testing.assert_array_equal(fitted.state["target_residual"][cold], 0)
     np.testing.assert_array_equal(fitted.state["history_residual"][cold], 0)
-    np.testing.assert_allclose(fitted.unit_item_vectors()[cold], vectors[cold], atol=1e-6)
-    np.testing.assert_allclose(fitted.item_vectors()[cold], vectors[cold] * (1 + fitted.lift), atol=1e-6)
+    np.testing.assert_allclose(fitted.unit_item_vectors()[cold], vectors, atol=1e-6)
+    np.testing.assert_allclose(fitted.item_vectors()[cold], vectors * (1 + fitted.lift), atol=1e-6)
     assert np.abs(fitted.state["target_residual"][:COLD]).max() > 0.01
 
 

@@ -10,6 +10,9 @@ from recsys.config import ModelConfig
 from recsys.model.batching import pad_histories, seen_items, target_pairs, trainable
 from recsys.model.fitted import TowersFit
 from recsys.model.towers import TwoTower, UserTower, combined, gates
+from recsys.optimise import tower_parameters
+
+PLAIN = ModelConfig(item_bias=False)
 
 
 def unit(*shape, seed=0):
@@ -24,7 +27,7 @@ def test_gates_shrink_by_evidence():
 
 
 def test_a_cold_item_is_its_text_whatever_the_table_holds():
-    model = TwoTower(np.array([0, 5]), 4, ModelConfig())
+    model = TwoTower(np.array([0, 5]), 4, PLAIN)
     torch.nn.init.normal_(model.target_residual)
     text = torch.from_numpy(unit(2, 4))
     items = model.items(text, torch.arange(2), "target")
@@ -36,7 +39,7 @@ def test_a_cold_item_is_its_text_whatever_the_table_holds():
 
 def test_numpy_and_torch_combine_alike():
     counts = np.array([0, 1, 7, 100])
-    model = TwoTower(counts, 6, ModelConfig())
+    model = TwoTower(counts, 6, PLAIN)
     torch.nn.init.normal_(model.history_residual)
     text = unit(4, 6)
     text[1] = 0  # an item without text
@@ -187,7 +190,7 @@ def test_seen_items_are_those_with_an_event_or_a_target(make):
 
 def test_user_vectors_of_contexts_agree_with_the_module(make):
     contexts = make([[0, 1, 2], [], [2]], [[3], [3], [3]])
-    config = ModelConfig(history_length=2)
+    config = ModelConfig(history_length=2, item_bias=False)
     model = TwoTower(np.array([5, 5, 5, 5]), 4, config)
     torch.nn.init.normal_(model.history_residual)
     state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
@@ -198,3 +201,10 @@ def test_user_vectors_of_contexts_agree_with_the_module(make):
     np.testing.assert_allclose(users[0], expected / np.linalg.norm(expected), atol=1e-6)
     assert not users[1].any()
     np.testing.assert_allclose(users[2], table[2], atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_every_parameter_learns(bias):
+    model = TwoTower(np.array([1, 5]), 4, ModelConfig(item_bias=bias))
+    own, shared = tower_parameters(model)
+    assert {id(one) for one in (*own, *shared)} == {id(one) for one in model.parameters()}
