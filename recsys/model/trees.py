@@ -63,7 +63,8 @@ def fit_trees(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -
 
 def _single_precision(model: str) -> str:
     """The same trees over float32 features, with thresholds that ONNX holds exactly: rounded down."""
-    lines = model.split("\n")
+    # The sizes in bytes would no longer be right; without them LightGBM reads one tree after the other.
+    lines = [line for line in model.split("\n") if not line.startswith("tree_sizes=")]
     for place, line in enumerate(lines):
         if line.startswith("threshold="):
             exact = np.array(line.removeprefix("threshold=").split(), np.float64)
