@@ -145,7 +145,7 @@ def _write_weights(folder: Path, events: Events, num_items: int, config: Retriev
 def load_fit(folder: Path, config: Config, ranker: Path | None, new_places: int = 0) -> Recommender:
     """A recommender from a fit's folder and, unless None, a ranker's file; `new_places` are for new items."""
     threads = config.run.threads
-    shelf = load_shelf(folder)
+    shelf = load_shelf(folder, config)
     index = load_index(folder / "index.faiss", threads)
     tower = OnnxUserTower(
         folder / "user_tower.onnx",

@@ -135,7 +135,7 @@ def load_run(
         raise ArtifactError(
             f"{run}: its ranker reads other features than this program computes; train a new run"
         )
-    shelf = load_shelf(run)
+    shelf = load_shelf(run, config)
     index = load_index(run / "index.faiss", threads)
     tower = OnnxUserTower(
         run / "user_tower.onnx", load_array(run / "history_vectors.npy"), config.model.history_length, threads
@@ -207,8 +207,8 @@ def load_augmenter(folder: Path, config: Config, shelf: Shelf) -> Augmenter:
     return augmenter
 
 
-def load_shelf(run: Path) -> Shelf:
-    """The item side of a run.
+def load_shelf(run: Path, config: Config) -> Shelf:
+    """The item side of a run that was made with this configuration.
 
     Raises:
         ArtifactError: the arrays and the catalogue differ in length.
@@ -220,9 +220,8 @@ def load_shelf(run: Path) -> Shelf:
     facts = load_array(run / FACTS_FILE)
     if facts.dtype != FACTS:
         raise ArtifactError(f"{run / FACTS_FILE}: of another layout; train a new run")
-    shelf = Shelf(
-        vocabulary, load_array(run / "item_vectors.npy"), load_array(run / "text_vectors.npy"), facts, details
-    )
+    items, texts = load_array(run / "item_vectors.npy"), load_array(run / "text_vectors.npy")
+    shelf = Shelf(vocabulary, items, texts, facts, details, config.model.item_bias)
     sizes = {len(vocabulary), len(facts), len(shelf.item_vectors), len(shelf.text_vectors)}
     if len(sizes) != 1:
         raise ArtifactError(f"{run}: catalogue and arrays differ in length {sorted(sizes)}")

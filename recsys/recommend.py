@@ -57,6 +57,13 @@ class Shelf:
     """`rank_features.FACTS`."""
     details: Sequence[dict[str, Any]]
     """What a person is shown of each item: title, category, brand, price."""
+    biased: bool = False
+    """Whether item vectors end in a bias, which says how wanted an item is and not what it is."""
+
+    @property
+    def contents(self) -> Floats:
+        """(n, dim or dim - 1) item vectors without their bias: what likeness of items is measured on."""
+        return self.item_vectors[:, :-1] if self.biased else self.item_vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ class Recommender:
         popular: Rows = np.lexsort((-facts["count"], -facts["count_30d"], ~facts["in_stock"]))
         share = facts["count"] / max(float(facts["count"].sum()), 1.0)
         self._lists = Lists(
-            self.vocabulary, Labels.of(shelf.details), popular, share, shelf.item_vectors, new_places
+            self.vocabulary, Labels.of(shelf.details), popular, share, shelf.contents, new_places
         )
         self._rules = rules
         self._parts = Parts(self.vocabulary, shelf.item_vectors, encoder, sources, scorer, feature_means)
@@ -126,12 +133,12 @@ class Recommender:
         # The index holds lifted vectors, which favour cold items: fetch more and order by cosine.
         allowed = np.ones(len(self.vocabulary), np.bool_)
         allowed[barred] = False
-        _, found = self._index.search(
-            self.shelf.item_vectors[row : row + 1], 4 * k + 50, allowed if len(barred) else None
-        )
+        asked = np.zeros((1, self.shelf.item_vectors.shape[1]), np.float32)
+        asked[:, : self.shelf.contents.shape[1]] = self.shelf.contents[row]
+        _, found = self._index.search(asked, 4 * k + 50, allowed if len(barred) else None)
         rows = found[0][(found[0] >= 0) & (found[0] != row)]
-        vectors = _unit(self.shelf.item_vectors[rows])
-        cosines = (vectors @ _unit(self.shelf.item_vectors[row : row + 1])[0]).round(DECIMALS)
+        vectors = _unit(self.shelf.contents[rows])
+        cosines = (vectors @ _unit(self.shelf.contents[row : row + 1])[0]).round(DECIMALS)
         order = np.lexsort((rows, -cosines))[:k]
         return RankedList(self._places(rows[order], cosines[order], [("similar",)] * k))
 

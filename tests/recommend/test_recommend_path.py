@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -129,6 +131,14 @@ def test_similar_items_are_of_the_same_block_and_never_the_item_itself(world: Wo
     assert 9 not in rows_of(answer)
     with pytest.raises(UnknownItemError, match="nothing"):
         world.recommender.similar("nothing", 5)
+
+
+def test_a_bias_says_nothing_of_what_an_item_is(world: World) -> None:
+    shelf = world.recommender.shelf
+    assert shelf.contents is shelf.item_vectors
+    bias = np.linspace(0, 5, len(shelf.vocabulary), dtype=np.float32)[:, None]
+    biased = replace(shelf, item_vectors=np.concatenate([shelf.item_vectors, bias], axis=1), biased=True)
+    np.testing.assert_array_equal(biased.contents, shelf.item_vectors)
 
 
 def test_the_scorer_decides_the_order() -> None:
