@@ -32,6 +32,8 @@ PACKAGED_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128
 
 AUTO = "auto"
 """The policy that a run chooses itself."""
+WHICH_POLICY = frozenset({"policy", "enabled", "candidates"})
+"""Settings of `[augment]` that say which policy is taken, and nothing of how its rows meet the originals."""
 
 
 class DataConfig(Section):

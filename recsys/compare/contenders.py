@@ -12,7 +12,7 @@ import tomli_w
 
 from recsys.arms import Arm
 from recsys.augment.policy import load_policy
-from recsys.config import AUTO, AugmentConfig, Config, load_config, validate_config
+from recsys.config import AUTO, WHICH_POLICY, AugmentConfig, Config, load_config, validate_config
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
 from recsys.search.space import OFF, fingerprint
@@ -50,7 +50,7 @@ class Contender:
         if arm.placebo == "duplicate" and arm.fusion.fusion in ("mix", "curriculum"):
             return OFF  # a row that its copy takes the place of is the same row
         if arm.placebo is not None:
-            fusion = arm.fusion.model_dump(mode="json", exclude={"policy", "enabled"})
+            fusion = arm.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY))
             return f"{PLACEBO}{arm.placebo}:{sorted(fusion.items())}"
         return fingerprint(arm)
 
@@ -163,7 +163,7 @@ def _placebo(name: str, fusion: AugmentConfig) -> Contender:
 
 def _fusion(augment: AugmentConfig) -> list[str]:
     """Settings of the fusion that differ from the defaults."""
-    tree = augment.model_dump(mode="json", exclude={"policy", "enabled", "candidates"}, exclude_defaults=True)
+    tree = augment.model_dump(mode="json", exclude=set(WHICH_POLICY), exclude_defaults=True)
     return [f"augment.{name}={value}" for name, value in tree.items()]
 
 

@@ -12,6 +12,7 @@ from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
 from recsys.compare.run import Compared
 from recsys.compare.trainings import duration
+from recsys.config import WHICH_POLICY
 from recsys.evaluate.compare_report import (
     ComparisonContent,
     judged_arms,
@@ -158,7 +159,7 @@ def _said(arm: str, findings: Sequence[Finding]) -> str:
 def _policy(one: Contender) -> dict[str, Any]:
     return {
         "policy": one.arm.policy.to_plain(),
-        "fusion": one.arm.fusion.model_dump(mode="json", exclude={"policy", "enabled"}),
+        "fusion": one.arm.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY)),
         "placebo": one.arm.placebo,
         "settings": list(one.settings),
         "changes": dict(one.changes),

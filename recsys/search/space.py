@@ -14,7 +14,7 @@ from recsys.augment.gates.panel import GATES
 from recsys.augment.policy import Policy, load_policy, policy_from_plain
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS
-from recsys.config import AugmentConfig
+from recsys.config import WHICH_POLICY, AugmentConfig
 from recsys.search.settings import Asker, Setting, settings_of
 
 SLOTS = 2
@@ -159,7 +159,7 @@ def fingerprint(arm: Arm) -> str:
     tree = {key: value for key, value in arm.policy.to_plain().items() if key not in ("name", "description")}
     if not tree.keys() & {*KINDS, "representation"}:
         return OFF
-    fusion = arm.fusion.model_dump(mode="json", exclude={"policy", "enabled"})
+    fusion = arm.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY))
     for name, ways in _ONLY.items():
         if fusion["fusion"] not in ways:
             fusion.pop(name)

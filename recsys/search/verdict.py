@@ -13,7 +13,7 @@ import tomli_w
 from recsys.arms import Arm
 from recsys.artifacts import write_atomically
 from recsys.augment.policy import Policy, load_policy
-from recsys.config import AugmentConfig
+from recsys.config import WHICH_POLICY, AugmentConfig
 from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC, Trial
 from recsys.search.finals import Difference
@@ -132,7 +132,7 @@ def write_result(out: Path, result: Result) -> None:
         "verdict": verdict.outcome,
         "reason": verdict.reason,
         "winner": verdict.winner,
-        "augment": verdict.fusion.model_dump(mode="json", exclude={"policy", "enabled"}),
+        "augment": verdict.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY)),
         "report": list(verdict.report),
         "finalists": list(verdict.finalists),
         "seconds": round(result.seconds, 1),
@@ -201,7 +201,7 @@ def _rows(finalists: Sequence[tuple[Arm, list[Difference]]]) -> tuple[dict[str, 
         {
             "name": arm.name,
             "policy": arm.policy.to_plain(),
-            "augment": arm.fusion.model_dump(mode="json", exclude={"policy", "enabled"}),
+            "augment": arm.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY)),
             "differences": [one.to_plain() for one in differences],
         }
         for arm, differences in finalists

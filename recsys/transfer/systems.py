@@ -42,6 +42,8 @@ def carried(towers: TowersFit, vectors: Floats) -> TowersFit:
     """
     zeros = np.zeros(vectors.shape, np.float32)
     state = {**towers.state, "target_residual": zeros, "history_residual": zeros}
+    if "bias" in state:
+        state["bias"] = np.zeros(len(vectors), np.float32)
     nothing = np.zeros(len(vectors), np.int64)
     return replace(towers, state=state, text_vectors=vectors, item_counts=nothing, lift=0.0)
 
@@ -61,9 +63,11 @@ def widened(towers: TowersFit, more: Floats) -> TowersFit:
         towers: Fitted on a catalogue of n items.
         more: (m, dim) text vectors in the same space; their rows are n to n + m - 1.
     """
-    extra = np.zeros((len(more), more.shape[1]), np.float32)
-    tables = ("target_residual", "history_residual")
-    state = {**towers.state, **{name: np.concatenate([towers.state[name], extra]) for name in tables}}
+    state = dict(towers.state)
+    for name in ("target_residual", "history_residual", "bias"):
+        if name in state:
+            extra = np.zeros((len(more), *state[name].shape[1:]), np.float32)
+            state[name] = np.concatenate([state[name], extra])
     return replace(
         towers,
         state=state,

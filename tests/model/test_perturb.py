@@ -280,8 +280,11 @@ GOLDEN = {
 
 @pytest.mark.parametrize("negatives", ["uniform", "in_batch"])
 def test_without_ops_the_loss_curve_is_the_recorded_one(world, config, tmp_path, negatives):
-    plain = config.model_copy(update={"train": config.train.model_copy(update={"negatives": negatives})})
-    fitted = fit(world, plain, tmp_path, epochs=3, validation=None)
+    changed = {
+        "train": config.train.model_copy(update={"negatives": negatives}),
+        "model": config.model.model_copy(update={"item_bias": False}),
+    }
+    fitted = fit(world, config.model_copy(update=changed), tmp_path, epochs=3, validation=None)
     np.testing.assert_allclose(fitted.losses, GOLDEN[negatives], rtol=1e-5)
     assert fitted.passes_per_step == Passes(1, 1)
 

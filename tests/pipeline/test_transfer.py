@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from recsys.transfer.run import HISTORY, HISTORY_PLACEBO, OWN, ROWS, _exchanged
 from recsys.transfer.social import exchanged
 from recsys.transfer.systems import Lent, carried, merged, ranked, untrained, widened
 
-CONFIG = ModelConfig(history_length=4)
+CONFIG = ModelConfig(history_length=4, item_bias=False)
 
 
 def contexts(histories: list[list[tuple[int, int]]], users: list[str], moment: int = 100) -> Contexts:
@@ -102,6 +103,22 @@ def test_widening_changes_nothing_for_who_borrows_nothing() -> None:
     np.testing.assert_array_equal(
         ranked(widened(fit, unit(4, seed=3)), rows, 9, None), ranked(fit, rows, 9, None)
     )
+
+
+def test_a_bias_stays_in_its_shop_and_no_item_from_elsewhere_has_one() -> None:
+    vectors = unit(9)
+    vectors[:, -1] = 0
+    plain = towers(vectors)
+    learned = {"bias": np.ones(9, np.float32), "bias_slope": np.array(0.5, np.float32)}
+    config = CONFIG.model_copy(update={"item_bias": True})
+    fit = replace(plain, state={**plain.state, **learned}, config=config)
+    assert fit.item_vectors()[1:, -1].all()
+    there = unit(7, seed=2)
+    there[:, -1] = 0
+    assert not carried(fit, there).item_vectors()[:, -1].any()
+    wide = widened(fit, there)
+    np.testing.assert_array_equal(wide.item_vectors()[:9], fit.item_vectors())
+    assert not wide.item_vectors()[9:, -1].any()
 
 
 events = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 120)), max_size=6)
