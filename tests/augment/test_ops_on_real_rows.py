@@ -53,6 +53,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 IDLE: dict[tuple[str, str], str] = {
     **{(shop, "chinese_noise"): "no text is Chinese" for shop in REAL},
     **{(shop, "social_borrow"): "the dataset has no relations" for shop in REAL},
+    ("online_retail", "clause_shuffle"): "no title has three clauses in a sentence, and the first one stays",
     ("steam_reviews_au", "mined_synonym"): "among so few users no two words have the same buyers",
 }
 """Ops that can do nothing on a dataset, and why."""
