@@ -91,8 +91,8 @@ def ours(shop: Shop, config: Config, steps: int) -> tuple[float, float, float]:
         examples, costs = [], []
         for step in range(steps + 1):
             rng = np.random.default_rng(0)
-            items = tuning._items_with(tuning._texts_of(step))
-            positions = tuning._contexts_of(items, rng)
+            items = tuning.draws.items_with(tuning.draws.texts_of(step))
+            positions, _ = tuning.draws.held_against(items, rng)
             among = np.isin(target_pairs(shop.contexts, positions).items, items)
             examples.append(int(among.sum()))
             started = time.process_time()
