@@ -120,7 +120,7 @@ def tracked(config: TrackConfig, home: Path, experiment: str, name: str) -> Iter
         return
     try:
         yield run
-    except BaseException:
+    except BaseException:  # an interruption is a failed run too; it goes on its way
         run.end("FAILED")
         raise
     run.end("FINISHED")
