@@ -181,6 +181,7 @@ def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, prog
     with run.stage("policy") as figures:
         judged = {}
         for number, name in enumerate(names):
+            logger.info("policy %d of %d: the towers with '%s'", number + 1, len(names), name)
             tried, stage = with_policy(config, name), f"{POLICIES}{number}"
             varied = words.varied(prepared, tried, run.work / stage / "texts.parquet")
             towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress)

@@ -23,6 +23,7 @@ from recsys.augment.generative import AskingOp
 from recsys.augment.op import Kind, Op
 from recsys.augment.registry import OPS, op_from_plain, setting_problem
 from recsys.augment.representation import Representation, representation_from_plain
+from recsys.config import AUTO
 from recsys.errors import ConfigError
 
 PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh", "online")
@@ -140,6 +141,11 @@ def load_policy(name_or_path: str | Path) -> Policy:
         text = (resources.files("recsys.augment") / "policies" / f"{name_or_path}.toml").read_text("utf-8")
         return policy_from_plain(tomllib.loads(text), source=f"policy '{name_or_path}'")
     path = Path(name_or_path)
+    if name_or_path == AUTO:
+        raise ConfigError(
+            f"the policy '{AUTO}' is chosen inside `recsys run`, on validation; here name one of "
+            f"{', '.join(PRESETS)}, or give a .toml file"
+        )
     if path.suffix != ".toml":
         raise ConfigError(
             f"there is no policy '{name_or_path}'. Presets: {', '.join(PRESETS)}; or give a .toml file"

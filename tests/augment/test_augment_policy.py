@@ -118,3 +118,8 @@ def test_the_guide_names_every_op_and_lists_gates_and_presets() -> None:
 def test_packaged_files_are_plain_toml() -> None:
     for name in PRESETS:
         assert tomllib.loads(load_policy(name).to_toml())["name"] == name
+
+
+def test_auto_is_for_a_run_to_choose() -> None:
+    with pytest.raises(ConfigError, match="chosen inside `recsys run`"):
+        load_policy("auto")
