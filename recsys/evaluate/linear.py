@@ -128,11 +128,11 @@ class Als:
         if self._train is train and self._num_items == num_items:
             return self
         self._train, self._num_items = train, num_items
-        model: Any = AlternatingLeastSquares(
-            self.factors, self.regularisation, self.alpha, iterations=self.passes, random_state=0
-        )
-        # Two pools of threads in one another's way are slower than one: the package says so itself.
+        # Two pools of threads in one another's way are slower than one: the package says so when it is built.
         with threadpool_limits(1, "blas"):
+            model: Any = AlternatingLeastSquares(
+                self.factors, self.regularisation, self.alpha, iterations=self.passes, random_state=0
+            )
             model.fit(_plain(binary_matrix(train.distinct(num_items), num_items)), show_progress=False)
         self._items: Floats = np.asarray(model.item_factors, np.float32)
         return self
