@@ -179,7 +179,7 @@ class _Tuning:
         self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
         self.text = self.frozen.clone()
         self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model).to(self.device)
-        self.model.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
+        self.model.load_whole({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
         self.optimizer = self._build_optimizer()
         self.losses: list[float] = []
         self.key = work_key(

@@ -347,7 +347,7 @@ class _Fit:
     def _snapshot(self, tensors: dict[str, Tensor]) -> TowersFit:
         state = self.state
         return TowersFit(
-            state={name: value.detach().cpu().numpy().copy() for name, value in tensors.items()},
+            state={name: value.cpu().numpy().copy() for name, value in self.model.whole(tensors).items()},
             text_vectors=self.text_vectors,
             item_counts=self.item_counts,
             config=self.config.model,

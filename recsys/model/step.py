@@ -11,7 +11,7 @@ from torch import Tensor
 
 from recsys.augment.representation import DropoutViews
 from recsys.contexts import Contexts
-from recsys.model.batching import Candidates, Pairs, pad_histories, target_pairs
+from recsys.model.batching import Candidates, PaddedHistories, Pairs, pad_histories, target_pairs
 from recsys.model.loss import multi_target_softmax
 from recsys.model.negatives import Negatives, mask_of
 from recsys.model.perturb import Changes, dropped, info_nce, keep_one, mixed_users, noisy
@@ -140,14 +140,7 @@ def _view(
     words = _tensor(dropped((len(targets), dim), op.text_rate_range, rng), device)
     rows = torch.from_numpy(distinct).to(device)
     history = model.items(batch.text[rows], rows, "history", kept) * features
-    users = model.user(
-        torch.nn.functional.embedding(
-            torch.from_numpy(places.reshape(padded.rows.shape)).to(device), history
-        ),
-        torch.from_numpy(padded.events).to(device),
-        torch.from_numpy(padded.gaps).to(device),
-        torch.from_numpy(mask).to(device),
-    )
+    users = pooled(model, padded, mask, places, history)
     rows = torch.from_numpy(targets).to(device)
     return users, model.items(batch.text[rows] * words, rows, "target", kept)
 
@@ -172,16 +165,30 @@ def _users(
         history = noisy(history, _rows_of(changes.history_noise, rows, device))
         if changes.history is not None:
             history = history + torch.nn.functional.embedding(rows.to(device), changes.history)
-    history = torch.nn.functional.embedding(
-        torch.from_numpy(places.reshape(padded.rows.shape)).to(device), history
+    return pooled(model, padded, padded.mask, places, history)
+
+
+def pooled(
+    model: TwoTower,
+    padded: PaddedHistories,
+    mask: NDArray[np.bool_],
+    places: NDArray[np.int64],
+    table: Tensor,
+) -> Tensor:
+    """`model.user` over histories as places in a table of item vectors, without a copy of them per event."""
+    device = table.device
+    told = torch.from_numpy(mask).to(device)
+    events, gaps = torch.from_numpy(padded.events).to(device), torch.from_numpy(padded.gaps).to(device)
+    weights = model.user.event_weights(mask.shape[1], events, gaps, told)
+    starts = np.concatenate([[0], np.cumsum(mask.sum(axis=1))[:-1]])
+    pooled = torch.nn.functional.embedding_bag(
+        torch.from_numpy(places.reshape(mask.shape)[mask]).to(device),
+        table,
+        torch.from_numpy(starts).to(device),
+        mode="sum",
+        per_sample_weights=weights[told],
     )
-    vectors: Tensor = model.user(
-        history,
-        torch.from_numpy(padded.events).to(device),
-        torch.from_numpy(padded.gaps).to(device),
-        torch.from_numpy(padded.mask).to(device),
-    )
-    return vectors
+    return model.user.finish(pooled, told)
 
 
 def _items(model: TwoTower, batch: Batch, changes: Changes) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,8 @@ SHORTEST_ITEM = 1e-2
 """Below this length an item vector is not stretched to one: without text and without evidence an item
 stays near zero instead of pointing anywhere, and its gradient stays finite."""
 SHORTEST_USER = 1e-6
+TABLES = frozenset({"target_residual", "history_residual", "bias"})
+"""Parameters with a row per item."""
 TEMPERATURES = (0.01, 1.0)
 BIAS_SHARE = 0.5
 """What the last coordinate has of a user's squared length where items have a bias in theirs."""
@@ -54,14 +57,20 @@ class UserTower(nn.Module):
         Returns:
             (batch, dim) of unit norm; zero where the mask is empty.
         """
+        weights = self.event_weights(history.shape[1], events, gaps, mask)
+        return self.finish(torch.bmm(weights.unsqueeze(1), history).squeeze(1), mask)
+
+    def event_weights(self, length: int, events: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
+        """What each event counts in the pool, (batch, length); zero for padding."""
         knot = torch.log2(1 + gaps.clamp(min=0) / 3600).clamp(max=GAP_KNOTS - 1.001)
         below = knot.floor()
         share = knot - below
         place = below.long()
         gap_bias = self.gap_bias[place] * (1 - share) + self.gap_bias[place + 1] * share
-        bias = self.lag_bias[: history.shape[1]] + self.event_bias[events] + gap_bias
-        weights = torch.exp(bias) * mask  # (batch, length)
-        pooled = (weights.unsqueeze(-1) * history).sum(dim=1)
+        return torch.exp(self.lag_bias[:length] + self.event_bias[events] + gap_bias) * mask
+
+    def finish(self, pooled: Tensor, mask: Tensor) -> Tensor:
+        """User vectors from the weighted sums of their histories, (batch, dim)."""
         users = nn.functional.normalize(pooled, dim=-1, eps=SHORTEST_USER)
         if not self.item_bias:
             return users
@@ -81,24 +90,34 @@ class TwoTower(nn.Module):
     With `model.item_bias` the last coordinate is no text's: there items hold the bias
     `g (slope log n / log n_max + b)`, users a constant, so that the inner product has both. Slope and b start
     at zero too.
+
+    The tables hold the items that have training events: the others would stay at zero, and cost an optimiser
+    that walks the whole table most of its time where the catalogue is much larger than what is bought.
     """
 
     gates: Tensor
     popularity: Tensor
+    places: Tensor
+    """(n,) an item's place in the tables; any place where it has none, since its gate is zero."""
 
     def __init__(self, item_counts: NDArray[np.int64], dim: int, config: ModelConfig) -> None:
         super().__init__()
         share = torch.from_numpy(gates(item_counts, config.shrinkage))
         self.register_buffer("gates", share, persistent=False)
-        self.target_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
-        self.history_residual = nn.Parameter(torch.zeros(len(item_counts), dim))
+        self._known = torch.from_numpy(np.flatnonzero(np.asarray(item_counts) > 0))
+        places = torch.zeros(len(item_counts), dtype=torch.int64)
+        places[self._known] = torch.arange(len(self._known))
+        self.register_buffer("places", places, persistent=False)
+        size = max(len(self._known), 1)
+        self.target_residual = nn.Parameter(torch.zeros(size, dim))
+        self.history_residual = nn.Parameter(torch.zeros(size, dim))
         self.user = UserTower(config.history_length, config.decay, config.item_bias)
         temperature = config.temperature
         self.bias: nn.Parameter | None = None
         self.bias_slope: nn.Parameter | None = None
         if config.item_bias:
             self.register_buffer("popularity", torch.from_numpy(popularity(item_counts)), persistent=False)
-            self.bias = nn.Parameter(torch.zeros(len(item_counts)))
+            self.bias = nn.Parameter(torch.zeros(size))
             self.bias_slope = nn.Parameter(torch.zeros(()))
             temperature *= (1 - BIAS_SHARE) ** 0.5  # similarities of text are so much smaller
         self.log_temperature = nn.Parameter(torch.tensor(float(np.log(temperature))))
@@ -120,14 +139,32 @@ class TwoTower(nn.Module):
         """
         table = self.target_residual if side == "target" else self.history_residual
         share = self.gates[rows] if kept is None else self.gates[rows] * kept[rows]
-        vectors = text + share.unsqueeze(-1) * nn.functional.embedding(rows, table)
+        places = self.places[rows]
+        vectors = text + share.unsqueeze(-1) * nn.functional.embedding(places, table)
         if self.bias is None or self.bias_slope is None:
             return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
         head = nn.functional.normalize(vectors[:, :-1], dim=-1, eps=SHORTEST_ITEM)
         if side == "history":
             return nn.functional.pad(head, (0, 1))
-        bias = self.gates[rows] * (self.bias_slope * self.popularity[rows] + self.bias[rows])
+        bias = self.gates[rows] * (self.bias_slope * self.popularity[rows] + self.bias[places])
         return torch.cat([head, bias.unsqueeze(-1)], dim=1)
+
+    def whole(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The parameters (its own by default) with tables over all n items, zero for those without events."""
+        found = self.state_dict() if tensors is None else tensors
+        whole = {name: value.detach() for name, value in found.items()}
+        for name in TABLES & whole.keys():
+            compact = whole[name]
+            table = compact.new_zeros((len(self.places), *compact.shape[1:]))
+            known = self._known.to(compact.device)
+            whole[name] = table.index_copy(0, known, compact[: len(known)])
+        return whole
+
+    def load_whole(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take parameters with tables over all n items; what items without events have there is dropped."""
+        size = len(self.target_residual)
+        known = self._known if len(self._known) else torch.zeros(size, dtype=torch.int64)
+        self.load_state_dict({k: v[known] if k in TABLES else v for k, v in tensors.items()})
 
 
 def gates(item_counts: NDArray[np.int64], shrinkage: float) -> Floats:

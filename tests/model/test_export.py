@@ -22,7 +22,7 @@ def towers(vectors, **changes):
     torch.manual_seed(0)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    state = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    state = {name: value.numpy() for name, value in model.whole().items()}
     return TowersFit(state, vectors, counts, shape, 1, (0.1,), (2.0,), 10.0)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from recsys.config import ModelConfig
 from recsys.model.batching import pad_histories, seen_items, target_pairs, trainable
 from recsys.model.fitted import TowersFit
-from recsys.model.towers import TwoTower, UserTower, combined, gates
+from recsys.model.step import pooled
+from recsys.model.towers import TwoTower, UserTower, combined, gates, popularity
 from recsys.optimise import tower_parameters
 
 PLAIN = ModelConfig(item_bias=False)
@@ -44,8 +45,74 @@ def test_numpy_and_torch_combine_alike():
     text = unit(4, 6)
     text[1] = 0  # an item without text
     ours = model.items(torch.from_numpy(text), torch.arange(4), "history").detach().numpy()
-    theirs = combined(text, model.history_residual.detach().numpy(), gates(counts, 10.0))
+    theirs = combined(text, model.whole()["history_residual"].numpy(), gates(counts, 10.0))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_tables_hold_the_items_that_have_events():
+    counts = np.array([0, 3, 0, 1, 0])
+    model = TwoTower(counts, 4, ModelConfig(item_bias=True))
+    assert len(model.target_residual) == len(model.history_residual) == len(model.bias) == 2
+    for table in (model.target_residual, model.history_residual, model.bias):
+        torch.nn.init.normal_(table)
+    whole = model.whole()
+    assert whole["target_residual"].shape == (5, 4)
+    assert not whole["target_residual"][counts == 0].any()
+    torch.testing.assert_close(whole["history_residual"][[1, 3]], model.history_residual.detach())
+    again = TwoTower(counts, 4, ModelConfig(item_bias=True))
+    again.load_whole(whole)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor)
+    text = torch.from_numpy(unit(5, 4))
+    found = model.items(text[[4, 3]], torch.tensor([4, 3]), "target").detach().numpy()
+    share, bias = gates(counts, 10.0), model.bias_slope.detach().numpy() * popularity(counts)
+    everything = combined(
+        text.numpy(), whole["target_residual"].numpy(), share, share * (bias + whole["bias"].numpy())
+    )
+    np.testing.assert_allclose(found, everything[[4, 3]], atol=1e-6)
+
+
+def test_a_shop_without_any_event_has_towers_all_the_same():
+    model = TwoTower(np.zeros(3, np.int64), 4, ModelConfig())
+    text = torch.from_numpy(unit(3, 4))
+    torch.testing.assert_close(model.items(text, torch.arange(3), "history")[:, :-1], head(text))
+    again = TwoTower(np.zeros(3, np.int64), 4, ModelConfig())
+    again.load_whole(model.whole())
+
+
+def head(text):
+    return torch.nn.functional.normalize(text[:, :-1], dim=-1)
+
+
+def test_histories_are_pooled_without_a_copy_per_event_as_with_one(make):
+    contexts = make([[0, 1, 2, 2], [], [3], [1, 0]], [[3], [3], [1], [2]])
+    config = ModelConfig(history_length=3)
+    model, text = TwoTower(np.array([5, 5, 5, 5]), 4, config), torch.from_numpy(unit(4, 4))
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    positions = np.arange(4)
+    padded = pad_histories(contexts, positions, 3)
+    distinct, places = np.unique(padded.rows, return_inverse=True)
+    rows = torch.from_numpy(distinct)
+    told = [torch.from_numpy(part) for part in (padded.events, padded.gaps, padded.mask)]
+
+    def gradients(users):
+        model.zero_grad()
+        (users * torch.arange(16.0).reshape(4, 4)).sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    table = model.items(text[rows], rows, "history")
+    ours = pooled(model, padded, padded.mask, places, table)
+    mine = gradients(ours)
+    table = model.items(text[rows], rows, "history")
+    theirs = model.user(table[torch.from_numpy(places.reshape(padded.rows.shape))], *told)
+    torch.testing.assert_close(ours, theirs)
+    assert not ours[1].any()
+    wanted = gradients(theirs)
+    assert mine.keys() == wanted.keys() >= {"history_residual", "user.lag_bias", "user.gap_bias"}
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(mine[name], gradient)
 
 
 def biased(counts, dim=6, seed=0):
@@ -63,7 +130,7 @@ def test_an_item_bias_adds_to_the_match_what_its_evidence_has_earned():
     history = model.items(text, torch.arange(4), "history").detach()
     assert not history[:, -1].any()
     assert items[0, -1] == 0  # a cold item has none
-    slope, learned = float(model.bias_slope.detach()), model.bias.detach().numpy()
+    slope, learned = float(model.bias_slope.detach()), model.whole()["bias"].numpy()
     share = gates(np.array(counts), 10.0)
     expected = share * (slope * np.log(np.maximum(counts, 1)) / np.log(100) + learned)
     np.testing.assert_allclose(items[:, -1], expected, atol=1e-6)
@@ -81,7 +148,7 @@ def test_an_item_bias_adds_to_the_match_what_its_evidence_has_earned():
 def test_numpy_and_torch_agree_on_biased_items():
     counts = np.array([0, 1, 7, 100])
     model, text = biased(counts), unit(4, 6)
-    state = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    state = {name: value.numpy() for name, value in model.whole().items()}
     config = ModelConfig(item_bias=True, history_length=5)
     fitted = TowersFit(state, text, counts, config, 1, (), (), 0.0)
     for side, ours in (("target", fitted.unit_item_vectors()), ("history", fitted.history_vectors())):
@@ -193,7 +260,7 @@ def test_user_vectors_of_contexts_agree_with_the_module(make):
     config = ModelConfig(history_length=2, item_bias=False)
     model = TwoTower(np.array([5, 5, 5, 5]), 4, config)
     torch.nn.init.normal_(model.history_residual)
-    state = {k: v.detach().numpy() for k, v in model.state_dict().items()}
+    state = {k: v.numpy() for k, v in model.whole().items()}
     fit = TowersFit(state, unit(4, 4), np.array([5, 5, 5, 5]), config, 0, (), (), 0.0)
     users = fit.user_vectors(contexts)
     table = fit.history_vectors()
