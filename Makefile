@@ -1,7 +1,7 @@
 # Every target is one line of help and, mostly, one command. `make` alone lists them.
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS ?= cpu,train,serve,baselines,dev
+EXTRAS ?= cpu,train,serve,track,baselines,dev
 SIZE ?= small
 SEED ?= 7
 RUN ?= runs/demo/live

@@ -9,6 +9,7 @@ import contextlib
 import importlib.util
 import logging
 import math
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ DATABASE = "mlflow.db"
 """The local store, beside what is tracked, unless `track.uri` names another."""
 _LONGEST = 500
 """Characters of a parameter that every store takes."""
+_NO_TELEMETRY = "MLFLOW_DISABLE_TELEMETRY"
+"""Read by MLflow when it is imported. Without it, what is called is reported to its makers."""
 _UNNAMED = re.compile(r"[^A-Za-z0-9_\-. /]+")
 
 
@@ -103,7 +106,7 @@ class _Mlflow:
 
 @contextlib.contextmanager
 def tracked(config: TrackConfig, home: Path, experiment: str, name: str) -> Iterator[Tracker]:
-    """Track what goes on inside as one run.
+    """Track what goes on inside as one run; of the processes of torchrun the first tracks alone.
 
     Args:
         config: Whether, and where.
@@ -127,7 +130,7 @@ def tracked(config: TrackConfig, home: Path, experiment: str, name: str) -> Iter
 
 
 def _begin(config: TrackConfig, home: Path, experiment: str, name: str) -> _Mlflow | None:
-    if config.enabled == "off":
+    if config.enabled == "off" or int(os.environ.get("RANK", "0")) > 0:
         return None
     if importlib.util.find_spec("mlflow") is None:
         if config.enabled == "on":
@@ -135,6 +138,7 @@ def _begin(config: TrackConfig, home: Path, experiment: str, name: str) -> _Mlfl
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault(_NO_TELEMETRY, "true")
         from mlflow.tracking import MlflowClient  # slow to import
 
         uri = config.uri or f"sqlite:///{(home / DATABASE).resolve()}"

@@ -46,6 +46,7 @@ def quick_settings(encoder: Path) -> list[str]:
         "encoder.max_tokens=32",
         "run.device=cpu",
         "run.threads=1",
+        "track.enabled=off",
         "augment.policy=standard",
         "train.max_epochs=3",
         "train.checkpoint_steps=5",

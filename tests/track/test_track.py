@@ -10,6 +10,7 @@ import types
 import pytest
 
 from recsys.artifacts import Manifest, write_manifest
+from recsys.cli import main
 from recsys.config import Config, TrackConfig
 from recsys.errors import DependencyError
 from recsys.track import DATABASE, Silent, track_run, tracked
@@ -39,18 +40,29 @@ def run(tmp_path):
     return folder
 
 
-@pytest.mark.slow
-@needs_mlflow
-def test_a_local_store_holds_parameters_curves_and_files(run, tmp_path):
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """One store for all tests: MLflow takes seconds to make its tables."""
+    return tmp_path_factory.mktemp("home")
+
+
+def runs_of(home, experiment):
     from mlflow.tracking import MlflowClient
 
-    with tracked(TrackConfig(enabled="on"), tmp_path, "recsys run", "shop") as tracker:
+    client = MlflowClient(f"sqlite:///{home / DATABASE}")
+    number = client.get_experiment_by_name(experiment).experiment_id
+    return client, client.search_runs([number], order_by=["start_time DESC"])
+
+
+@pytest.mark.slow
+@needs_mlflow
+def test_a_local_store_holds_parameters_curves_and_files(run, home, monkeypatch):
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    with tracked(TrackConfig(enabled="on"), home, "shops", "shop") as tracker:
         track_run(tracker, run)
-    with pytest.raises(ZeroDivisionError), tracked(TrackConfig(), tmp_path, "recsys run", "shop"):
+    with pytest.raises(ZeroDivisionError), tracked(TrackConfig(), home, "shops", "shop"):
         raise ZeroDivisionError
-    client = MlflowClient(f"sqlite:///{tmp_path / DATABASE}")
-    experiment = client.get_experiment_by_name("recsys run")
-    failed, whole = client.search_runs([experiment.experiment_id], order_by=["start_time DESC"])
+    client, (failed, whole) = runs_of(home, "shops")
     assert (whole.info.status, failed.info.status) == ("FINISHED", "FAILED")
     assert whole.info.run_name == "shop"
     assert whole.data.params["model.shrinkage"] == "10.0"
@@ -63,6 +75,55 @@ def test_a_local_store_holds_parameters_curves_and_files(run, tmp_path):
     assert [(point.step, point.value) for point in curve] == [(1, 0.1), (2, 0.2)]
     names = {file.path for file in client.list_artifacts(whole.info.run_id)}
     assert names == {"report.html", "manifest.json", "config.toml"}
+    from mlflow.telemetry import utils
+
+    monkeypatch.setattr(utils, "_IS_IN_CI_ENV_OR_TESTING", False)
+    assert utils.is_telemetry_disabled(), "nobody is told what is tracked"
+
+
+@pytest.mark.slow
+@needs_mlflow
+def test_recsys_run_is_in_the_store(run, home, tmp_path, monkeypatch):
+    pipeline = types.ModuleType("recsys.pipeline")
+    measured = types.SimpleNamespace(evaluations=[], comparisons=[], notes=lambda: [])
+    pipeline.run_pipeline = lambda data, out, config, fresh: (run, measured)
+    monkeypatch.setitem(sys.modules, "recsys.pipeline", pipeline)
+    command = ["run", "--data", str(tmp_path / "my-shop"), "--out", str(home)]
+    assert main(command) == 0
+    assert main([*command, "--set", "track.enabled=off"]) == 0
+    monkeypatch.setenv("RANK", "1")
+    assert main(command) == 0, "the second process of torchrun"
+    _, (tracked_run,) = runs_of(home, "recsys run")
+    assert (tracked_run.info.run_name, tracked_run.info.status) == ("my-shop", "FINISHED")
+    assert tracked_run.data.params["run_id"] == run.name
+    assert tracked_run.data.metrics["novel ndcg_10"] == 0.125
+
+
+@pytest.mark.slow
+@needs_mlflow
+def test_a_search_over_settings_is_in_the_store(home, tmp_path):
+    from recsys.search.explore import METRIC  # torch takes seconds to import
+    from recsys.tune.verdict import Result, Verdict, track_search, write_result
+
+    trials = [
+        {"number": number, METRIC: figure, "values": {"train.learning_rate": (number + 1) / 1000}}
+        for number, figure in enumerate((0.1, None, 0.3))
+    ]
+    row = {"metric": METRIC, "difference": 0.2, "low": 0.1, "high": 0.3, "p": 0.01}
+    verdict = Verdict("gain", "above zero", {"train.learning_rate": 0.003}, (row,))
+    towers = {"trials": trials, "importance": {"train.learning_rate": 1.0}}
+    result = Result(verdict, towers, {"trials": [], "importance": {}}, 1.0, 2.0)
+    write_result(tmp_path, result, Config())
+    with tracked(TrackConfig(), home, "recsys tune", "shop") as tracker:
+        track_search(tracker, tmp_path, result, Config())
+    client, (search,) = runs_of(home, "recsys tune")
+    name = METRIC.replace("@", "_")
+    curve = client.get_metric_history(search.info.run_id, f"towers.{name}")
+    assert [(point.step, point.value) for point in curve] == [(0, 0.1), (2, 0.3)]
+    assert search.data.params["best.train.learning_rate"] == "0.003"
+    assert search.data.metrics["importance.towers.train.learning_rate"] == 1.0
+    assert search.data.metrics[f"{name}.low"] == 0.1
+    assert {file.path for file in client.list_artifacts(search.info.run_id)} == {"best.toml", "tune.json"}
 
 
 def test_off_and_absent_are_silent_and_on_says_what_to_install(tmp_path, monkeypatch):
