@@ -14,7 +14,7 @@ from recsys.evaluate.standard import standard_baselines
 from recsys.evaluate.text_baselines import whiten
 from recsys.fit import Shop
 from recsys.loading import LoadedRun
-from recsys.measure import K, Measured, Table, case_queries, later_cases, ranked_rows, shop_segments
+from recsys.measure import K, Lists, Measured, Table, case_queries, later_cases, shop_segments, systems
 from recsys.types import Floats, Query, Rows
 
 
@@ -59,16 +59,19 @@ def measure_run(
     if not len(sheet):
         raise InputError("no user with earlier events came back after what the run knows")
 
-    def lists(task: Task) -> Rows:
+    def queries(task: Task) -> list[Query]:
         novel = task == "novel"
         if cases is None:
-            queries = _queries(shop, sheet, cut, exclude_seen=novel)
+            asked = _queries(shop, sheet, cut, exclude_seen=novel)
         else:
-            queries = case_queries(shop, cases, exclude_seen=novel)
-        rows = ranked_rows(loaded.recommender, as_served(queries, loaded.augmenter), K)
-        return _rows_of_data(rows, loaded, shop)
+            asked = case_queries(shop, cases, exclude_seen=novel)
+        return as_served(asked, loaded.augmenter)
 
-    evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), lists, (task,))
+    def in_data(lists: Lists) -> Lists:
+        return lambda task: _rows_of_data(lists(task), loaded, shop)
+
+    ours = {name: in_data(lists) for name, lists in systems(loaded.recommender, queries).items()}
+    evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), ours, (task,))
     counts = {} if cases is None else cases.counts
     left_out = chosen.left_out if baselines else {}
     return Measured(sheet.users.nunique(), cut, evaluations, comparisons, left_out, counts)

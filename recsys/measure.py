@@ -33,7 +33,13 @@ from recsys.types import Augmenter, Floats, Query, Rows
 K = 50
 """Length of the lists that are measured."""
 SYSTEM = "recsys"
+TOWERS = "towers"
+"""The run's two towers alone: what the other sources, the ranker and the kept places add."""
 HEADLINE = "ndcg@10"
+
+
+Lists = Callable[[Task], Rows]
+"""Ranks the catalogue for everybody who is measured, (queries, K), under a task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +101,21 @@ def measure_report(
     chosen = standard_baselines(train, raw)
     table = Table(train, chosen.baselines, whiten(raw), seed)
 
-    def whole(task: Task) -> Rows:
+    def whole(task: Task) -> list[Query]:
         queries, _ = held_out_queries(folder, answers, cut, shop.end, K, exclude_seen=task == "novel")
-        return ranked_rows(recommender, as_served(queries, augmenter), K)
+        return as_served(queries, augmenter)
 
-    evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), whole)
+    evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), systems(recommender, whole))
     cases = dict[str, int]()
     if shop.config.evaluate.successive:
         later = later_cases(shop, cut)
         cases = later.counts
 
-        def step_by_step(task: Task) -> Rows:
-            queries = case_queries(shop, later, exclude_seen=task == "novel")
-            return ranked_rows(recommender, as_served(queries, augmenter), K)
+        def step_by_step(task: Task) -> list[Query]:
+            return as_served(case_queries(shop, later, exclude_seen=task == "novel"), augmenter)
 
-        more = table.measure(later.sheet, shop_segments(shop, later.sheet), step_by_step)
+        segments = shop_segments(shop, later.sheet)
+        more = table.measure(later.sheet, segments, systems(recommender, step_by_step))
         evaluations, comparisons = evaluations + more[0], comparisons + more[1]
     return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out, cases)
 
@@ -129,21 +135,34 @@ class Table:
         self,
         sheet: AnswerSheet,
         segments: Sequence[Segment],
-        lists: Callable[[Task], Rows],
+        ours: Mapping[str, Lists],
         tasks: Sequence[Task] = TASKS,
     ) -> tuple[list[Evaluation], list[Comparison]]:
-        """The run's lists beside the baselines', by task, and its difference to the best of them."""
+        """The run's lists beside the baselines', by task, and its difference to the best of them.
+
+        The first of `ours` is the run; others are parts of it, shown and not compared.
+        """
         measure = Measure(segments, self.space, seed=self.seed)
         others = measure_baselines(sheet, self.train, self.baselines, measure, tasks=tasks, k=K)
         evaluations: list[Evaluation] = []
         comparisons: list[Comparison] = []
         for task in tasks:
-            ours = measure(lists(task), sheet, task, SYSTEM)
-            evaluations += [ours, *others[task]]
-            if others[task] and len(ours.users):
+            mine = [measure(lists(task), sheet, task, name) for name, lists in ours.items()]
+            evaluations += [*mine, *others[task]]
+            if others[task] and len(mine[0].users):
                 best = max(others[task], key=lambda one: one[HEADLINE].mean)
-                comparisons.append(compare(ours, best, seed=self.seed))
+                comparisons.append(compare(mine[0], best, seed=self.seed))
         return evaluations, comparisons
+
+
+def systems(recommender: Recommender, queries: Callable[[Task], Sequence[Query]]) -> dict[str, Lists]:
+    """The run and its towers alone, as what ranks the catalogue for a task's queries."""
+    found = {SYSTEM: recommender, TOWERS: recommender.by_towers_alone()}
+
+    def lists(asked: Recommender) -> Lists:
+        return lambda task: ranked_rows(asked, queries(task), K)
+
+    return {name: lists(asked) for name, asked in found.items() if asked is not None}
 
 
 def later_cases(shop: Shop, cut: int) -> Cases:

@@ -19,7 +19,7 @@ from recsys.errors import UnknownItemError
 from recsys.explain import Asker, Parts, explain
 from recsys.listing import POPULAR, Listing, Lists, Scored
 from recsys.rank_features import SOURCES, Candidates, candidate_features
-from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source
+from recsys.retrieve import DECIMALS, Batch, OwnedRows, Proposals, Source, TwoTowerSource
 from recsys.rules import Labels
 from recsys.terms import NO_RULES, Rules
 from recsys.types import (
@@ -113,6 +113,17 @@ class Recommender:
         )
         self._rules = rules
         self._parts = Parts(self.vocabulary, shelf.item_vectors, encoder, sources, scorer, feature_means)
+
+    def by_towers_alone(self) -> Recommender | None:
+        """The nearest items of the index by match, with no other source, ranker or kept place.
+
+        For measurements: what the rest adds. None where the towers are no source.
+        """
+        towers = [source for source in self._sources if isinstance(source, TwoTowerSource)]
+        if not towers:
+            return None
+        length, rules = self._history_length, self._rules
+        return Recommender(self.shelf, self._encoder, self._index, towers, None, length, rules)
 
     def recommend(self, queries: Sequence[Query]) -> list[RankedList]:
         """One list per query, in order, each of `k` places (fewer where the allowed catalogue is smaller)."""

@@ -48,7 +48,7 @@ def test_both_protocols_are_measured_beside_the_baselines(made: Made, later: Pat
     steps = measure_run(made.run, data, "successive", "novel", raw)
     for measured, protocol, task in ((sheet, "sheet", "all"), (steps, "successive", "novel")):
         names = [one.name for one in measured.evaluations]
-        assert names[0] == "recsys"
+        assert names[:2] == ["recsys", "towers"]
         assert {"popular", "item_knn", "ease", "ease_decay", "text_whitened", "fusion"} <= set(names)
         assert {(one.protocol, one.task) for one in measured.evaluations} == {(protocol, task)}
         assert len({len(one.users) for one in measured.evaluations}) == 1
@@ -85,7 +85,8 @@ def test_the_command_prints_tables_or_json(
     asked = ["evaluate", "--run", str(made.out), "--data", str(later), "--protocol", "successive"]
     assert main([*asked, "--no-baselines", "--json"]) == 0
     read = json.loads(capsys.readouterr().out)
-    assert [one["protocol"] for one in read["evaluations"]] == ["successive"]
+    assert [one["name"] for one in read["evaluations"]] == ["recsys", "towers"]
+    assert {one["protocol"] for one in read["evaluations"]} == {"successive"}
     assert "Successive targets" in read["notes"][0]
     assert main([*asked, "--html", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]) == 0
     out = capsys.readouterr().out

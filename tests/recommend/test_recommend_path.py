@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shop_world import BLOCKS, NOW, NUM_ITEMS, PER_BLOCK, World, build_world, features_of
+from shop_world import (
+    BLOCKS,
+    NOW,
+    NUM_ITEMS,
+    PER_BLOCK,
+    ExactIndex,
+    MeanEncoder,
+    World,
+    build_world,
+    features_of,
+)
 
 from recsys.errors import UnknownItemError
 from recsys.rank_features import RANK_FEATURES
-from recsys.recommend import POPULAR, merge
+from recsys.recommend import POPULAR, Recommender, merge
 from recsys.retrieve import Proposals
 from recsys.types import Query, UserFeatures
 
@@ -150,6 +160,26 @@ def test_the_scorer_decides_the_order() -> None:
     plain, turned = (w.recommender.recommend([ask(WORLD.users["u0"], k=3)])[0] for w in (WORLD, world))
     assert {row // PER_BLOCK for row in rows_of(plain)} == {0}
     assert 0 not in {row // PER_BLOCK for row in rows_of(turned)}
+
+
+def test_towers_alone_are_the_nearest_items_whatever_the_rest_says() -> None:
+    class Backwards:
+        def score(self, features: np.ndarray) -> np.ndarray:
+            return -features[:, RANK_FEATURES.index("match")]
+
+    whole = build_world(Backwards())
+    user, alone = whole.users["u3"], whole.recommender.by_towers_alone()
+    assert alone is not None
+    answer = alone.recommend([ask(user, k=5)])[0]
+    assert {place.sources for place in answer.items} == {("two_tower",)}
+    mine = whole.vectors[[int(item[1:]) for item in user.history.item_ids]].sum(0)
+    nearest = np.argsort(-(whole.vectors @ mine), kind="stable")[:5]
+    assert rows_of(answer) == nearest.tolist()
+    assert rows_of(whole.recommender.recommend([ask(user, k=5)])[0]) != nearest.tolist()
+    nobody = Recommender(
+        whole.recommender.shelf, MeanEncoder(whole.vectors), ExactIndex(whole.vectors), [], None, 5
+    )
+    assert nobody.by_towers_alone() is None
 
 
 def test_merge_drops_the_excluded_and_counts_ranks_and_quotas_after_it() -> None:
