@@ -72,8 +72,9 @@ def measure(arguments: argparse.Namespace, report: Report) -> None:
         contexts, num_items = history_speed.rows_of(dataset, arguments.rows)
         events = len(contexts.history_rows) / len(contexts)
         report.facts |= {"histories": len(contexts), "events_per_history": round(events, 1)}
-        history_speed.measure_ops(contexts, num_items, report, arguments.repeats)
-        history_speed.measure_branch(contexts, num_items, report, arguments.repeats)
+        history_speed.measure_ops(contexts, num_items, report, arguments.repeats, arguments.ops)
+        if arguments.ops is None:
+            history_speed.measure_branch(contexts, num_items, report, arguments.repeats)
     if "gate" in arguments.parts:
         text_speed.measure_gate(catalogue, report, arguments.repeats)
 
@@ -89,6 +90,9 @@ def main() -> int:
         "--references", type=Path, help="interpreter of the environment with the other libraries"
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument(
+        "--ops", nargs="+", choices=history_speed.OPS_ON_HISTORIES, help="of the history ops these alone"
+    )
     parser.add_argument("--texts", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=5, help="rounds; one more warms up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from recsys.contexts import Contexts, Vocabulary
 from recsys.data.interactions import Dataset
 
 BAR = 100_000.0
+OPS_ON_HISTORIES = sorted(name for name, op in OPS.items() if op.kind == "history")
 _SETTINGS: dict[str, dict[str, Any]] = {"backward_extension": {"max_length": 10, "min_confidence": 0.01}}
 """Settings with which an op finds something to do in most rows; the others run with their defaults."""
 _CHUNK = 65_536
@@ -43,8 +45,10 @@ def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return np.resize(rows, most)
 
 
-def measure_ops(contexts: Contexts, num_items: int, report: Report, repeats: int) -> None:
-    """Every history op of the registry, alone, over rows that it edits: rows left alone would be cheap."""
+def measure_ops(
+    contexts: Contexts, num_items: int, report: Report, repeats: int, names: Sequence[str] | None = None
+) -> None:
+    """History ops, each alone, over rows that it edits: rows left alone would be cheap."""
     neighbours = fit_covisitation(contexts, num_items).neighbours()
     friends, elsewhere = _acquaintances(contexts)
 
@@ -52,7 +56,7 @@ def measure_ops(contexts: Contexts, num_items: int, report: Report, repeats: int
         known = {"neighbours": neighbours, "friends": friends, "elsewhere": elsewhere}
         return _shards(rows, num_items, policy, columns, known)
 
-    for name in sorted(name for name, op in OPS.items() if op.kind == "history"):
+    for name in names or OPS_ON_HISTORIES:
         policy = policy_from_plain(
             {"name": "bench", "history": {"ops": [{"op": name, **_SETTINGS.get(name, {})}]}}
         )

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from recsys.augment.columns.lending import interleaved
+from recsys.augment.alike import AlikeUsers
+from recsys.augment.columns.lending import interleaved, owned_events
 from recsys.augment.columns.runs import offsets_of, owners, places
 from recsys.augment.columns.spans import Lent, Names, Spans
 from recsys.augment.example import NO_EARLIER, NO_NEIGHBOURS, Event, Item
@@ -26,12 +26,6 @@ Lender = Callable[[int, int], Lent]
 """What contexts `start` to `stop` may borrow."""
 _MOST = 10
 """Events that are lent to one row at most, the newest first."""
-_ASKED = 1024
-"""Rows whose likeness to all users is computed at one time."""
-_LEVELS = 64
-"""Of cosines, to tell roughly which are the highest."""
-_COMMON = 0.02
-"""Items that more than this share of the users had say little of who is alike."""
 
 
 class HistorySide(NamedTuple):
@@ -61,35 +55,30 @@ class UserEvents:
     def __init__(self, contexts: Contexts) -> None:
         contexts.require_fit()
         contexts.require_original()
-        self.newest = newest_contexts(contexts)
-        """A context per user."""
-        self.user_ids: list[str] = self.newest.user_ids.tolist()
+        newest = newest_contexts(contexts)
+        self.owned = owned_events(newest)
+        """By user."""
+        self.user_ids: list[str] = newest.user_ids.tolist()
         self._names = Names(self.user_ids)
         self.row_of = {user: row for row, user in enumerate(self.user_ids)}
 
     def before(self, user: int, moment: int, most: int = _MOST) -> list[Event]:
         """The user's newest events strictly before a moment, newest first."""
-        history = self.newest.history(user)
-        at = int(self.newest.moments[user])
-        name = self.user_ids[user]
-        events = [Event(int(row), 0, at, name) for row in self.newest.targets(user)] if at < moment else []
-        stop = int(np.searchsorted(history.timestamps, moment, side="left"))
-        span = slice(max(stop - most, 0), stop)
-        rows, codes, times = history.rows[span], history.event_codes[span], history.timestamps[span]
-        earlier = zip(rows.tolist(), codes.tolist(), times.tolist(), strict=True)
-        events += [Event(*one, name) for one in earlier][::-1]
-        return events[:most]
+        offsets, items, events, times = self.owned
+        first, last = int(offsets[user]), int(offsets[user + 1])
+        stop = first + int(np.searchsorted(times[first:last], moment, side="left"))
+        span = slice(max(stop - most, first), stop)
+        columns = (items[span].tolist(), events[span].tolist(), times[span].tolist())
+        return [Event(*one, self.user_ids[user]) for one in zip(*columns, strict=True)][::-1]
 
     def lent(self, chosen: Spans, moments: NDArray[np.int64]) -> Lent:
         """What chosen users lend to each of some rows, from before its moment."""
-        return interleaved(self.newest, self._names, chosen, moments, _MOST)
+        return interleaved(self.owned, self._names, chosen, moments, _MOST)
 
     def items(self) -> list[set[int]]:
         """Each user's distinct items."""
-        return [
-            {*history.rows.tolist(), *self.newest.targets(user).tolist()}
-            for user, history in enumerate(self.newest.histories())
-        ]
+        offsets, items = self.owned.offsets.tolist(), self.owned.items.tolist()
+        return [{*items[start:stop]} for start, stop in itertools.pairwise(offsets)]
 
 
 def earlier_items(
@@ -135,26 +124,14 @@ def similar_lender(
         top: Users who lend to one row.
         min_cosine: Smallest cosine of two users, items weighing the less the more users had them.
     """
-    count = len(users.newest)
-    owners = np.bincount(_owned(users.newest, num_items, targets=True)[1], minlength=num_items)
-    rare = (owners > 1) & (owners <= max(_COMMON * count, 50))
-    weights = np.where(rare, np.log2(1.0 + count / np.maximum(owners, 1.0)), 0.0)
-    lenders = _unit(users.newest, weights, targets=True).T.tocsr()
-
-    def nearest(start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows, from `start` on, and who lends to them: row after row, the most alike first."""
-        asked = contexts.take(np.arange(start, stop))
-        alike = (_unit(asked, weights) @ lenders).tocsr()
-        own = np.array([users.row_of.get(user, -1) for user in asked.user_ids.tolist()], np.int64)
-        row, near = _most_alike(alike, own, top, min_cosine)
-        return row + start, near
+    alike = AlikeUsers(Spans(users.owned.offsets, users.owned.items), num_items, top, min_cosine)
 
     def lend(start: int, stop: int) -> Lent:
-        none = np.empty(0, np.int64)
-        parts = [nearest(low, min(low + _ASKED, stop)) for low in range(start, stop, _ASKED)]
-        rows, near = (np.concatenate(column) for column in zip((none, none), *parts, strict=True))
-        counts = np.bincount(rows - start, minlength=stop - start)
-        return users.lent(Spans(offsets_of(counts), near), contexts.moments[start:stop])
+        offsets = contexts.history_offsets[start : stop + 1]
+        asked = Spans(offsets - offsets[0], contexts.history_rows[offsets[0] : offsets[-1]])
+        names = contexts.user_ids[start:stop].tolist()
+        own = np.fromiter(map(users.row_of.get, names, itertools.repeat(-1)), np.int64, len(names))
+        return users.lent(alike.nearest(asked, own), contexts.moments[start:stop])
 
     return lend
 
@@ -233,49 +210,3 @@ def history_side(
     if "text_neighbours" in needs and text_vectors is not None:
         alike = text_neighbours(contexts, text_vectors)
     return HistorySide(neighbours, earlier, lenders, alike)
-
-
-def _owned(
-    contexts: Contexts, num_items: int, targets: bool = False
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Contexts, ascending, and the items of each, once each, ascending; its targets' too where asked for."""
-    parts = [(contexts.history_offsets, contexts.history_rows)]
-    if targets:
-        parts.append((contexts.target_offsets, contexts.target_rows))
-    keys = np.sort(np.concatenate([owners(offsets) * num_items + items for offsets, items in parts]))
-    keys = keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
-    return np.divmod(keys, num_items)
-
-
-def _unit(contexts: Contexts, weights: NDArray[np.float64], targets: bool = False) -> sparse.csr_array:
-    """(contexts, items) the weights of what each context has, as rows of unit length, or empty."""
-    row, item = _owned(contexts, len(weights), targets)
-    told = weights[item] > 0
-    row, item = row[told], item[told]
-    data = weights[item]
-    data /= np.sqrt(np.bincount(row, data * data, len(contexts)))[row]
-    ends = offsets_of(np.bincount(row, minlength=len(contexts)))
-    return sparse.csr_array((data, item, ends), shape=(len(contexts), len(weights)))
-
-
-def _most_alike(
-    alike: sparse.csr_array, own: NDArray[np.int64], top: int, min_cosine: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows, ascending, and who is most like each, but itself: by cosine, by number where that is equal."""
-    good = np.flatnonzero(alike.data >= min_cosine)
-    row = np.repeat(np.arange(len(own)), np.diff(alike.indptr))[good]
-    others = alike.indices[good] != own[row]
-    good, row = good[others], row[others]
-    cosine, near = alike.data[good], alike.indices[good].astype(np.int64)
-    # Sorting all of them would cost more than all else: first it is counted how many each row has from each
-    # level on, and only those go on from the level on that has enough.
-    level = np.minimum((cosine * _LEVELS).astype(np.int64), _LEVELS - 1)
-    counts = np.bincount(row * _LEVELS + level, minlength=len(own) * _LEVELS).reshape(len(own), _LEVELS)
-    enough = np.cumsum(counts[:, ::-1], axis=1) >= top
-    lowest = np.where(enough[:, -1], _LEVELS - 1 - enough.argmax(axis=1), 0)
-    high = np.flatnonzero(level >= lowest[row])
-    row, near, cosine = row[high], near[high], cosine[high]
-    order = np.lexsort((near, -cosine, row))
-    row, near = row[order], near[order]
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    return row[place < top], near[place < top]

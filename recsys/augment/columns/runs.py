@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,3 +55,21 @@ def interleaved(parts: Sequence[tuple[Ints, Ints, Ints]], count: int) -> tuple[I
     for rows, values, _ in parts:
         merged[places(ends, rows)[0]] = values
     return merged, ends
+
+
+def like_sized(sizes: Ints, least: int = 8) -> Iterator[tuple[Ints, int]]:
+    """Rows in groups of like sizes, for tables that are half full at least.
+
+    Args:
+        sizes: (n,) of the rows.
+        least: Width of the first group's table; each next one's is twice as wide.
+
+    Yields:
+        The rows of a group, ascending, and the width of their table; rows of no size are in none.
+    """
+    low, width, longest = 0, least, int(sizes.max(initial=0))
+    while low < longest:
+        rows = np.flatnonzero((sizes > low) & (sizes <= width))
+        if len(rows):
+            yield rows, width
+        low, width = width, 2 * width
