@@ -26,8 +26,9 @@ DATABASE = "mlflow.db"
 """The local store, beside what is tracked, unless `track.uri` names another."""
 _LONGEST = 500
 """Characters of a parameter that every store takes."""
-_NO_TELEMETRY = "MLFLOW_DISABLE_TELEMETRY"
-"""Read by MLflow when it is imported. Without it, what is called is reported to its makers."""
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""Read by MLflow when it is imported, and set unless they are. Without them it reports to its makers what is
+called, and says how it makes tables among the lines of the command."""
 _UNNAMED = re.compile(r"[^A-Za-z0-9_\-. /]+")
 
 
@@ -138,7 +139,11 @@ def _begin(config: TrackConfig, home: Path, experiment: str, name: str) -> _Mlfl
         return None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault(_NO_TELEMETRY, "true")
+    except OSError:  # what is tracked writes there as well, and says what is wrong
+        return None
+    try:
+        for switch, value in _QUIET.items():
+            os.environ.setdefault(switch, value)
         from mlflow.tracking import MlflowClient  # slow to import
 
         uri = config.uri or f"sqlite:///{(home / DATABASE).resolve()}"

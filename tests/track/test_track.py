@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import subprocess
 import sys
 import types
 
@@ -124,6 +125,31 @@ def test_a_search_over_settings_is_in_the_store(home, tmp_path):
     assert search.data.metrics["importance.towers.train.learning_rate"] == 1.0
     assert search.data.metrics[f"{name}.low"] == 0.1
     assert {file.path for file in client.list_artifacts(search.info.run_id)} == {"best.toml", "tune.json"}
+
+
+@pytest.mark.slow
+@needs_mlflow
+@pytest.mark.parametrize("place", ["nowhere", "file"])
+def test_a_bad_command_is_one_line_with_tracking_too(place, tmp_path):
+    """In a process of its own: MLflow says most when it is imported and makes its tables."""
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" if place == "file" else tmp_path / "runs"
+    command = ["run", "--data", str(tmp_path / "nowhere"), "--out", str(out), "--set", "track.enabled=on"]
+    program = f"""
+import sys, types
+pipeline = types.ModuleType("recsys.pipeline")  # without torch, which takes seconds to import
+def run_pipeline(data, out, config, fresh):
+    from recsys.data.interactions import load_dataset
+    load_dataset(data, config.data)
+pipeline.run_pipeline = run_pipeline
+sys.modules["recsys.pipeline"] = pipeline
+from recsys.cli import main
+sys.exit(main({command!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert (out / DATABASE).exists() == (place == "nowhere")
 
 
 def test_off_and_absent_are_silent_and_on_says_what_to_install(tmp_path, monkeypatch):
