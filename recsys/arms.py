@@ -34,7 +34,7 @@ from recsys.data.split import held_out_targets
 from recsys.distributed import training_device
 from recsys.evaluate.answers import AnswerSheet, answer_sheet
 from recsys.evaluate.evaluate import Evaluation, Task, evaluate_lists
-from recsys.evaluate.segments import Segment, coldness_segments, history_segments
+from recsys.evaluate.segments import Segment
 from recsys.evaluate.topk import top_dense
 from recsys.fit import Shop
 from recsys.model.batching import trainable
@@ -45,6 +45,7 @@ from recsys.placebo import Placebo, placebo_rows
 from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.randomness import generator
 from recsys.runs import open_run
+from recsys.thin import ATTRIBUTES, thin_items
 from recsys.train import fit_towers
 from recsys.types import Floats, Rows
 
@@ -52,8 +53,6 @@ logger = logging.getLogger(__name__)
 
 K = 50
 """Length of the lists."""
-THIN_WORDS = 8
-"""Texts with fewer words are thin."""
 _CELLS = 20_000_000
 
 When = Literal["validation", "report"]
@@ -90,7 +89,7 @@ class Outcome:
     lists: Rows
     """(n, K) item rows, best first, what the user had left out; -1 where a list ends early."""
     evaluation: Evaluation
-    """Under the task `novel`, by segment; intervals are left to comparisons."""
+    """Under the task asked for; segments and intervals are left to comparisons."""
     curve: tuple[float, ...]
     """ndcg@10 on the judged users after each epoch, where it was asked for."""
     losses: tuple[float, ...] = ()
@@ -254,15 +253,10 @@ class Trials:
         when: When,
         name: str,
         task: Task = "novel",
-        segments: Sequence[Segment] | None = None,
+        segments: Sequence[Segment] = (),
     ) -> Evaluation:
-        """Ranked lists of a slice's users, scored by segment, without intervals."""
-        sheet = self.sheet(when)
-        if segments is None:
-            segments = [*history_segments(sheet.history_counts), *coldness_segments(sheet.item_counts)]
-            thin = np.array([len(text.split()) < THIN_WORDS for text in self.prepared.texts])
-            segments.append(Segment("text", f"under {THIN_WORDS} words", items=thin))
-        return evaluate_lists(lists, sheet, task, name=name, segments=segments, replicates=2)
+        """Ranked lists of a slice's users, scored without intervals."""
+        return evaluate_lists(lists, self.sheet(when), task, name=name, segments=segments, replicates=2)
 
     def sheet(self, when: When) -> AnswerSheet:
         """Who is judged on a slice, and what they took."""
@@ -273,6 +267,12 @@ class Trials:
     def encode(self, texts: Sequence[str]) -> Floats:
         """(n, dim) whitened vectors of texts, in the space of the items' own."""
         return self._whitening.apply(self._encoded(list(texts)))
+
+    @cached_property
+    def thin(self) -> NDArray[np.bool_]:
+        """(num_items,) which items say little of themselves."""
+        items = self.shop.dataset.items
+        return thin_items(self.prepared.texts, {name: items[name].tolist() for name in ATTRIBUTES})
 
     @cached_property
     def text_vectors(self) -> Floats:

@@ -28,6 +28,7 @@ from recsys.evaluate.successive import Caps, Cases, successive_cases
 from recsys.evaluate.text_baselines import whiten
 from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
+from recsys.thin import ATTRIBUTES
 from recsys.types import Augmenter, Floats, Query, Rows
 
 K = 50
@@ -188,7 +189,7 @@ def case_queries(shop: Shop, cases: Cases, *, exclude_seen: bool = False) -> lis
 def shop_segments(shop: Shop, sheet: AnswerSheet) -> list[Segment]:
     """The standard segments of a sheet, those by category and text among them."""
     items = shop.dataset.items
-    attributes = {name: items[name].tolist() for name in ("category", "brand")}
+    attributes = {name: items[name].tolist() for name in ATTRIBUTES}
     fields = ItemFields(item_texts(items), attributes["category"], attributes)
     return standard_segments(sheet, fields)
 

@@ -15,6 +15,7 @@ from recsys.augment.op import Counts
 from recsys.augment.text import TextOp, rebuilt, tokens_of
 from recsys.augment.tokens import ADDED, flat, language_of
 from recsys.randomness import Stream
+from recsys.thin import THIN_WORDS
 
 _LABELS = {
     "en": {
@@ -57,8 +58,8 @@ class AttributeBackfill(_Append):
 
     min_words: int = Field(0, ge=0)
     """Texts with fewer words are left alone; a missing text has none."""
-    max_words: int = Field(8, ge=0)
-    """Texts with more words are not thin."""
+    max_words: int = Field(THIN_WORDS, ge=0)
+    """Longer texts are left alone."""
     fields: tuple[str, ...] = (
         "category", "brand", "tags", "nearby_category", "nearby_brand", "terms", "price_band",
     )  # fmt: skip

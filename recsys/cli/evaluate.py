@@ -20,6 +20,7 @@ from recsys.evaluate.segments import ItemFields, standard_segments
 from recsys.evaluate.standard import standard_baselines
 from recsys.evaluate.tables import comparison_grid, overview_grids, short_grids, to_rich
 from recsys.evaluate.text_baselines import whiten
+from recsys.thin import ATTRIBUTES
 from recsys.types import Floats
 
 _LIST_COLUMNS = ("user_id", "item_id", "rank")
@@ -206,9 +207,10 @@ def _fields(folder: Path) -> ItemFields:
     items = read_table(folder / "train" / "items.parquet", ("item_id",))
     items = items[~items["item_id"].astype(str).duplicated()]
     said = {name: items[name].fillna("").astype(str) for name in _TEXT_COLUMNS if name in items}
-    attributes: dict[str, list[str]] = {n: said[n].tolist() for n in ("category", "brand") if n in said}
+    known = {name: items[name].tolist() for name in ATTRIBUTES if name in items}
     texts = item_texts(items.assign(**said)) if said else ()
-    return ItemFields(texts, attributes.get("category", ()), attributes)
+    categories = said["category"].tolist() if "category" in said else ()
+    return ItemFields(texts, categories, known)
 
 
 def _table(wanted: Wanted, num_items: int, texts: Sequence[str]) -> Floats | None:

@@ -6,14 +6,12 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from recsys import __version__
 from recsys.arms import Trials
 from recsys.artifacts import alone
-from recsys.augment.tokens import cut, language_of
 from recsys.compare.contenders import Contender, Entered
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
@@ -22,11 +20,9 @@ from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluate.contrast import Finding, Part, contrast, parts_of
 from recsys.evaluate.evaluate import WHOLE, Evaluation, Task
-from recsys.evaluate.planned import DECIDES, PLANNED, planned_segments, thin_items
+from recsys.evaluate.planned import DECIDES, PLANNED, planned_segments
 
 WORK, OUTCOMES = "work", "outcomes"
-ATTRIBUTES = ("category", "brand", "price", "tags")
-"""What an item may lack."""
 
 
 @dataclass(frozen=True)
@@ -158,9 +154,8 @@ def _judged(
     kept = [trainings.kept(turn) for turn in turns]
     steps = refuse_unequal_steps(turns, kept) if equal_steps else {}
     by_arm = {one.name: _of(one, turns, kept) for one in entered.contenders}
-    thin = thin_of(trials)
     parts = {
-        name: [part for share in (1.0, *order.shares) for part in _parts(trials, found, share, order, thin)]
+        name: [part for share in (1.0, *order.shares) for part in _parts(trials, found, share, order)]
         for name, found in by_arm.items()
     }
     ranks = {
@@ -183,19 +178,6 @@ def _judged(
     )  # fmt: skip
 
 
-def thin_of(trials: Trials) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """(num_items,) which items say little of themselves."""
-    texts, items = trials.prepared.texts, trials.shop.dataset.items
-    words = [len(cut(text, language_of(text))[0]) for text in texts]
-    attributes = {name: _values(items[name].tolist()) for name in ATTRIBUTES if name in items}
-    return thin_items(words, attributes)
-
-
-def _values(values: Sequence[Any]) -> list[str]:
-    """Each value as text, empty where there is none."""
-    return ["" if value is None or str(value) in ("nan", "[]") else str(value) for value in values]
-
-
 def _of(one: Contender, turns: Sequence[Turn], kept: Sequence[Kept]) -> list[tuple[Turn, Kept]]:
     return [(turn, done) for turn, done in zip(turns, kept, strict=True) if turn.contender is one]
 
@@ -205,10 +187,9 @@ def _parts(
     found: Sequence[tuple[Turn, Kept]],
     share: float,
     order: Order,
-    thin: np.ndarray[Any, np.dtype[np.bool_]],
 ) -> list[Part]:
     """The parts of an arm's lists; of a part of the data, the whole alone."""
-    segments = planned_segments(trials.sheet("report"), thin) if share >= 1 else []
+    segments = planned_segments(trials.sheet("report"), trials.thin) if share >= 1 else ()
     evaluations: list[Evaluation] = [
         trials.evaluate(kept.lists, "report", turn.contender.name, order.task, segments)
         for turn, kept in found

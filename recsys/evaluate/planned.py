@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,10 +9,6 @@ from recsys.evaluate.answers import AnswerSheet
 from recsys.evaluate.evaluate import WHOLE
 from recsys.evaluate.segments import Band, Segment
 
-THIN_TOKENS = 8
-"""Texts with fewer words are thin."""
-COMMON = 0.5
-"""An attribute that more than this share of the items has is missing where an item lacks it."""
 HISTORY: tuple[Band, ...] = (("1-4", 1, 4), ("5-9", 5, 9), ("10+", 10, np.inf))
 COLDNESS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6+", 6, np.inf))
 PLANNED = frozenset(
@@ -31,7 +25,7 @@ def planned_segments(sheet: AnswerSheet, thin: NDArray[np.bool_]) -> list[Segmen
 
     Args:
         sheet: Who is judged.
-        thin: (num_items,) as `thin_items` gives them.
+        thin: (num_items,) as `recsys.thin.thin_items` gives them.
     """
     history, items = sheet.history_counts, sheet.item_counts
     return [
@@ -39,18 +33,3 @@ def planned_segments(sheet: AnswerSheet, thin: NDArray[np.bool_]) -> list[Segmen
         *(Segment("coldness", label, items=(items >= a) & (items <= b)) for label, a, b in COLDNESS),
         Segment("text", "thin", items=thin),
     ]
-
-
-def thin_items(num_tokens: Sequence[int], attributes: Mapping[str, Sequence[str]]) -> NDArray[np.bool_]:
-    """Items with fewer than `THIN_TOKENS` words of text, or without an attribute that most items have.
-
-    Args:
-        num_tokens: Words of each item's text.
-        attributes: Values by attribute, one per item; empty where missing.
-    """
-    thin = np.asarray(num_tokens) < THIN_TOKENS
-    for values in attributes.values():
-        missing = np.array([not value for value in values], np.bool_)
-        if len(missing) and missing.mean() < 1 - COMMON:
-            thin = thin | missing
-    return thin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.evaluate.answers import AnswerSheet
+from recsys.thin import THIN_WORDS, missing_attributes, short_texts, thin_items
 
 Mask = NDArray[np.bool_]
 Band = tuple[str, int, float]
@@ -26,10 +26,6 @@ COLDNESS_BANDS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6-50", 6, 50),
 MOST_CATEGORIES = 8
 """Categories with a segment of their own; those after them are one segment together."""
 THE_REST = "the rest"
-THIN_WORDS = 8
-"""Texts with fewer words are thin."""
-_WORD = re.compile(r"[㐀-鿿]{1,2}|[^\W㐀-鿿]+")
-"""A word between spaces and marks, or two Chinese characters, about a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +49,8 @@ class ItemFields:
     texts: Sequence[str] = ()
     """What an encoder reads of an item."""
     categories: Sequence[str] = ()
-    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """By name (category, brand), '' where it is missing."""
+    attributes: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    """By name (`recsys.thin.ATTRIBUTES`); None, NaN or empty where it is missing."""
 
 
 def standard_segments(sheet: AnswerSheet, items: ItemFields | None = None) -> list[Segment]:
@@ -131,18 +127,17 @@ def category_segments(
 
 
 def thin_segments(items: ItemFields) -> list[Segment]:
-    """Answers whose item says little: under 8 words, or without an attribute that most other items have."""
+    """Answers whose item says little (`recsys.thin`); then by what is short, and by what is missing."""
     segments = []
     if len(items.texts):
-        words = np.array([len(_WORD.findall(text)) for text in items.texts])
+        short = short_texts(items.texts)
         segments += [
-            Segment("text", f"under {THIN_WORDS} words", items=words < THIN_WORDS),
-            Segment("text", f"{THIN_WORDS} words and more", items=words >= THIN_WORDS),
+            Segment("text", "thin", items=thin_items(items.texts, items.attributes)),
+            Segment("text", f"under {THIN_WORDS} words", items=short),
+            Segment("text", f"{THIN_WORDS} words and more", items=~short),
         ]
-    for name, values in items.attributes.items():
-        missing = np.array([not value for value in values])
-        if 0 < missing.mean() < 0.5:  # where most have none, having none is not what makes an item thin
-            segments.append(Segment("text", f"no {name}", items=missing))
+    for name, lacking in missing_attributes(items.attributes).items():
+        segments.append(Segment("text", f"no {name}", items=lacking))
     return segments
 
 

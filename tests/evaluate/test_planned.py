@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys.evaluate.answers import AnswerSheet, Histories
 from recsys.evaluate.evaluate import WHOLE
-from recsys.evaluate.planned import PLANNED, planned_segments, thin_items
+from recsys.evaluate.planned import PLANNED, planned_segments
 
 
 def test_every_planned_part_is_measured(split: tuple[AnswerSheet, Histories]) -> None:
@@ -25,9 +25,3 @@ def test_bands_hold_every_user_and_item_once(split: tuple[AnswerSheet, Histories
     assert (items == 1).all()
     short = next(one for one in segments if one.label == "1-4")
     np.testing.assert_array_equal(short.users, (sheet.history_counts >= 1) & (sheet.history_counts <= 4))
-
-
-def test_an_item_is_thin_by_its_words_or_by_what_most_others_have() -> None:
-    attributes = {"brand": ["a", "", "c", "d"], "tags": ["", "", "", "x"]}
-    assert thin_items([8, 20, 7, 20], attributes).tolist() == [False, True, True, False]
-    assert thin_items([9, 9], {}).tolist() == [False, False]

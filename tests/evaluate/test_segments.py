@@ -51,7 +51,9 @@ def test_thin_text_counts_words_of_both_languages_and_what_is_missing() -> None:
     brands = ["x", "x", "", "x", "x"]
     fields = ItemFields(texts, (), {"brand": brands, "category": ["", "", "", "", "one"], "maker": ["m"] * 5})
     by_label = {part.label: part.items for part in thin_segments(fields)}
-    assert set(by_label) == {"under 8 words", "8 words and more", "no brand"}  # most have no category
+    assert set(by_label) == {"thin", "under 8 words", "8 words and more", "no brand"}  # most have no category
+    assert by_label["thin"] is not None
+    assert by_label["thin"].tolist() == [True, False, True, True, True]
     assert by_label["under 8 words"] is not None
     assert by_label["under 8 words"].tolist() == [True, False, True, True, True]
     assert by_label["no brand"] is not None
