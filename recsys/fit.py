@@ -6,6 +6,8 @@ that what is measured is loaded and asked exactly as what is served.
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from recsys.artifacts import load_array, replacing, write_array
+from recsys.artifacts import load_array, replacing, write_array, write_atomically
 from recsys.config import Config, RetrieveConfig
 from recsys.contexts import Vocabulary
 from recsys.data.behaviour import write_snapshot
@@ -42,7 +44,15 @@ from recsys.randomness import generator
 from recsys.recommend import Recommender
 from recsys.scorer import OnnxScorer, OnnxUserTower
 from recsys.snapshot import SnapshotSource
-from recsys.types import Query, Rows
+from recsys.types import Floats, Query, Rows
+
+INDEX = "index.faiss"
+_OF_TOWERS = (
+    ITEMS, INDEX, "user_tower.onnx", "text_vectors.npy", "item_vectors.npy", "history_vectors.npy",
+)  # fmt: skip
+"""Files of a fit that no event but those that the towers learned from can change."""
+_LATER = "later"
+"""Names the cut, once everything of a fit at a later cut is written."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,37 @@ def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str
 
     Returns what the manifest says of it: `index`, and `ease` and `new_items` where they are switched on.
     """
-    items = shop.dataset.items
     with replacing(folder / ITEMS) as temporary:
-        items.to_parquet(temporary, index=False)
+        shop.dataset.items.to_parquet(temporary, index=False)
+    index, said = build_index(
+        towers.item_vectors(), shop.config.index, shop.config.run.seed, shop.config.run.threads
+    )
+    write_index(index, folder / INDEX)
+    return {**_write_known(folder, shop, cut, np.asarray(towers.text_vectors, np.float32)), "index": said}
+
+
+def write_later(folder: Path, fit: Path, shop: Shop, cut: int) -> None:
+    """Write a fit as it stands at a later cut: the same towers, and all else from the events before that cut.
+
+    Found again where the folder shares the files of the same towers.
+    """
+    done = folder / _LATER
+    if done.is_file() and (folder / INDEX).samefile(fit / INDEX) and done.read_text() == str(cut):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in _OF_TOWERS:
+        try:
+            os.link(fit / name, folder / name)
+        except OSError:  # a file system without hard links, or with too many of them
+            shutil.copyfile(fit / name, folder / name)
+    _write_known(folder, shop, cut, load_array(fit / "text_vectors.npy"))
+    write_atomically(done, str(cut))
+
+
+def _write_known(folder: Path, shop: Shop, cut: int, text_vectors: Floats) -> dict[str, Any]:
+    """What is known of items and users before a cut, whatever the towers are."""
+    items = shop.dataset.items
     events = _numbered(shop, cut)
     columns = ItemColumns(
         items["price"].to_numpy(np.float64),
@@ -98,16 +136,12 @@ def write_fit(folder: Path, shop: Shop, cut: int, towers: TowersFit) -> dict[str
     figures = _write_weights(folder, events, len(items), shop.config.retrieve)
     if shop.config.retrieve.fresh:
         draws = generator(shop.config.run.seed, "newcomers", cut)
-        newcomers = fit_newcomers(events, cut, columns, np.asarray(towers.text_vectors, np.float32), draws)
+        newcomers = fit_newcomers(events, cut, columns, text_vectors, draws)
         write_newcomers(folder, newcomers.weights, newcomers.prior)
         figures["new_items"] = newcomers.report
     write_snapshot(
         folder / USERS, events_before(shop.dataset.interactions, cut), items, cut, shop.config.features
     )
-    index, figures["index"] = build_index(
-        towers.item_vectors(), shop.config.index, shop.config.run.seed, shop.config.run.threads
-    )
-    write_index(index, folder / "index.faiss")
     return figures
 
 
@@ -146,7 +180,7 @@ def load_fit(folder: Path, config: Config, ranker: Path | None, new_places: int 
     """A recommender from a fit's folder and, unless None, a ranker's file; `new_places` are for new items."""
     threads = config.run.threads
     shelf = load_shelf(folder, config)
-    index = load_index(folder / "index.faiss", threads)
+    index = load_index(folder / INDEX, threads)
     tower = OnnxUserTower(
         folder / "user_tower.onnx",
         load_array(folder / "history_vectors.npy"),

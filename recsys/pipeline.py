@@ -43,6 +43,7 @@ from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, 
 from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
+from recsys.ranking_slices import ranking_slices
 from recsys.runs import OpenRun, augmentation_share, join_run, open_run
 from recsys.train import fit_towers
 from recsys.types import Floats
@@ -276,10 +277,8 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
             figures.update(kept=False, why="rank.enabled is false")
             return
         start, end = prepared.cut_validation, prepared.cut_report
-        recommender = load_fit(run.work / "select", config, None)
-        answers = prepared.shop.answers(start, end)
-        queries, targets = held_out_queries(run.work / "select", answers, start, end, k=1)
-        figures.update(train_ranker(recommender, queries, targets, config.rank, config.run.seed, path))
+        slices = ranking_slices(run.work / "select", prepared.shop, config, start, end)
+        figures.update(train_ranker(slices, config.rank, config.run.seed, path))
 
 
 def _new_places(run: OpenRun, prepared: Prepared, raw: Floats, config: Config) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -45,6 +45,16 @@ MIN_LISTS = 50
 """Fewer lists with a label than this cannot train a ranker: candidates are then ranked by match score."""
 
 
+class Slice(NamedTuple):
+    """Lists to learn from: as of one moment, and what came within some time after it."""
+
+    recommender: Recommender
+    """Without a ranker; it knows what came before the moment."""
+    queries: Sequence[Query]
+    targets: Sequence[Rows]
+    """The rows that each query's user took afterwards."""
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """A fitted ranker in one of its forms."""
@@ -78,10 +88,28 @@ def collect_lists(
     )
 
 
+def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
+    """Candidates and labels of the users' queries in every slice, with their owners."""
+    numbers = {user: number for number, user in enumerate(sorted(users))}
+    parts, owners = [], []
+    for recommender, queries, targets in slices:
+        picked = [i for i, query in enumerate(queries) if query.user_id in numbers]
+        if not picked:
+            continue
+        parts.append(collect_lists(recommender, [queries[i] for i in picked], [targets[i] for i in picked]))
+        owners += [numbers[str(queries[i].user_id)] for i in picked]
+    starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    return RankingLists(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.novel for part in parts]),
+        np.concatenate([[0], *(part.offsets[1:] + at for part, at in zip(parts, starts, strict=False))]),
+        np.array(owners, np.int64),
+    )
+
+
 def train_ranker(
-    recommender: Recommender,
-    queries: Sequence[Query],
-    targets: Sequence[Rows],
+    slices: Sequence[Slice],
     config: RankConfig,
     seed: int,
     path: Path,
@@ -94,9 +122,7 @@ def train_ranker(
     does not see them in serving either.
 
     Args:
-        recommender: Of a fit, without a ranker.
-        queries: As of the fit's cut.
-        targets: What each query's user took afterwards.
+        slices: What to learn from.
         config: How to train.
         seed: Of draws and weights.
         path: Where the graph goes.
@@ -107,12 +133,13 @@ def train_ranker(
     Raises:
         ArtifactError: the exported graph ranks differently from the model.
     """
-    if len(queries) > config.max_users:
-        picked = np.sort(generator(seed, "ranker", "users").permutation(len(queries))[: config.max_users])
-        queries, targets = [queries[i] for i in picked], [targets[i] for i in picked]
-    if len(queries) < MIN_LISTS:
-        return {"kept": False, "why": f"{len(queries)} users to learn from, {MIN_LISTS} needed"}
-    lists = collect_lists(recommender, queries, targets)
+    users = sorted({str(query.user_id) for one in slices for query in one.queries})
+    if len(users) > config.max_users:
+        picked = generator(seed, "ranker", "users").permutation(len(users))[: config.max_users]
+        users = [users[i] for i in picked]
+    if len(users) < MIN_LISTS:
+        return {"kept": False, "why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
+    lists = joined_lists(slices, set(users))
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     labelled = int(
@@ -120,11 +147,17 @@ def train_ranker(
     )
     if labelled < MIN_LISTS:
         return {"kept": False, "why": f"{labelled} lists hold a label, {MIN_LISTS} needed"}
-    wanted = sum(len(rows) for rows in targets)
+    asked = set(users)
+    wanted = sum(
+        len(rows) for one in slices for query, rows in zip(one.queries, one.targets, strict=True)
+        if query.user_id in asked
+    )  # fmt: skip
     made, figures = choose_form(lists, config, seed)
     parity = export_ranker(made, lists, path)
     return {
         "kept": True,
+        "slices": len(slices),
+        "users": len(users),
         "candidates_per_user": round(len(lists.labels) / len(lists), 1),
         "candidate_recall": round(float(lists.labels.sum()) / max(wanted, 1), 4),
         **figures,
@@ -139,35 +172,37 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
     Users are judged in thirds, each by models fitted on the other two; one third where there are many. What
     is chosen is then fitted on everybody.
     """
-    fit, held_out = split_lists(lists, config, seed)
-    users = np.concatenate([fit, held_out])
+    useful = np.sort(np.concatenate(split_lists(lists, config, seed)))
     kind: str = config.kind
     verdict: dict[str, Any] = {"why": "rank.kind asks for it"}
     if config.kind == "auto":
         kind, verdict = "neural", {"why": "LightGBM and onnxmltools are not installed"}
         if trees_available():
-            kind, verdict = _judged(lists, users, config, seed)
+            kind, verdict = _judged(lists, useful, config, seed)
     network, figures = fit_ranker(lists, config, seed)
     if kind != "trees":
         network, _ = fit_ranker(lists, config, seed, max(figures["best_epoch"], 1))
-    trees = None if kind == "neural" else fit_trees(lists, users, config, seed)
-    return _form(kind, network, trees, lists, users), {"kind": kind, **verdict, **figures}
+    trees = None if kind == "neural" else fit_trees(lists, useful, config, seed)
+    return _form(kind, network, trees, lists, useful), {"kind": kind, **verdict, **figures}
 
 
-def _judged(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -> tuple[str, dict[str, Any]]:
+def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) -> tuple[str, dict[str, Any]]:
     """The form that ranks users best whom it was not fitted on, and what each reached."""
+    owners = lists.users[useful]
+    users = np.unique(owners)
     thirds = np.array_split(generator(seed, "ranker", "thirds").permutation(users), 3)
     judged = thirds if len(users) <= _CROSSED_USERS else thirds[:1]
     reached: dict[str, list[dict[str, float]]] = {kind: [] for kind in FORMS}
     for third in judged:
-        rest = lists.take(np.setdiff1d(users, third))
+        theirs = np.isin(owners, third)
+        rest = lists.take(useful[~theirs])
         everybody = np.arange(len(rest))
         _, figures = fit_ranker(rest, config, seed)
         network, _ = fit_ranker(rest, config, seed, max(figures["best_epoch"], 1))
         trees = fit_trees(rest, everybody, config, seed)
         for kind in FORMS:
             score = _form(kind, network, trees, rest, everybody).score
-            reached[kind].append(ranking_figures(score, lists, third))
+            reached[kind].append(ranking_figures(score, lists, useful[theirs]))
     means = {
         kind: {task: round(float(np.mean([one[task] for one in parts])), 5) for task in parts[0]}
         for kind, parts in reached.items()
@@ -178,14 +213,14 @@ def _judged(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -> 
     return best, {"why": why, "forms": means}
 
 
-def _form(kind: str, network: Ranker, trees: Any, lists: RankingLists, users: Rows) -> Form:
+def _form(kind: str, network: Ranker, trees: Any, lists: RankingLists, useful: Rows) -> Form:
     sample = np.resize(lists.features, (512, lists.features.shape[1]))
     if kind == "neural":
         return Form(neural_scores(network), lambda: network_graph(network, sample))
     if kind == "trees":
         return Form(tree_scores(trees), lambda: trees_graph(trees))
     parts = (neural_scores(network), tree_scores(trees))
-    some = users[:_SPREAD_USERS]
+    some = useful[:_SPREAD_USERS]
     spreads = (usual_spread(parts[0], lists, some), usual_spread(parts[1], lists, some))
 
     def mixed(features: Floats) -> Floats:

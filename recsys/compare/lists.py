@@ -24,6 +24,7 @@ from recsys.fit import held_out_queries, load_fit, write_fit
 from recsys.measure import ranked_rows
 from recsys.new_places import size_new_places
 from recsys.ranking import train_ranker
+from recsys.ranking_slices import ranking_slices
 from recsys.types import Rows
 
 _MADE = "made.json"
@@ -105,11 +106,8 @@ class WholeLists:
         if not config.rank.enabled:
             return {"kept": False, "why": "rank.enabled is false"}
         shop, start, end = self.trials.shop, self.trials.cut("validation"), self.trials.cut("report")
-        queries, targets = held_out_queries(folder, shop.answers(start, end), start, end, k=1)
-        recommender = load_fit(folder, config, None)
-        return train_ranker(
-            recommender, queries, targets, config.rank, config.run.seed, ranker, left_out=unseen
-        )
+        slices = ranking_slices(folder, shop, config, start, end)
+        return train_ranker(slices, config.rank, config.run.seed, ranker, left_out=unseen)
 
     def _places(self, folder: Path, config: Config, ranker: Path) -> int:
         """How many places are kept for new items, sized on validation as a run does it."""

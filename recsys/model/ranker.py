@@ -28,7 +28,7 @@ Scores = Callable[[Floats], Floats]
 
 @dataclass(frozen=True, slots=True)
 class RankingLists:
-    """Candidates of many users, grouped: user i has rows `offsets[i]:offsets[i + 1]`."""
+    """Candidates of many users, grouped: list i has rows `offsets[i]:offsets[i + 1]`."""
 
     features: Floats
     """(c, num_features)"""
@@ -37,16 +37,25 @@ class RankingLists:
     novel: NDArray[np.bool_]
     """(c,) The user had not had the item before: the list is also learned without its repeats."""
     offsets: NDArray[np.int64]
+    owners: NDArray[np.int64] | None = None
+    """(lists,) A number per user: who has several lists is never on both sides of a split. None: one each."""
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """(lists,) Whose each list is."""
+        return np.arange(len(self)) if self.owners is None else self.owners
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def take(self, users: Rows) -> RankingLists:
-        """The lists of some users, in the given order."""
-        sizes = np.diff(self.offsets)[users]
+    def take(self, places: Rows) -> RankingLists:
+        """Some of the lists, in the given order."""
+        sizes = np.diff(self.offsets)[places]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
-        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][users] - offsets[:-1], sizes)
-        return RankingLists(self.features[rows], self.labels[rows], self.novel[rows], offsets)
+        rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][places] - offsets[:-1], sizes)
+        return RankingLists(
+            self.features[rows], self.labels[rows], self.novel[rows], offsets, self.users[places]
+        )
 
 
 class Ranker(nn.Module):
@@ -77,17 +86,20 @@ class Ranker(nn.Module):
 
 
 def split_lists(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Rows, Rows]:
-    """Users with a label, as those to fit on and those to judge by; at most `config.max_users` in all.
+    """Lists with a label, as those to fit on and those to judge by, each user's on one side.
+
+    At most `config.max_users` users take part.
 
     Raises:
         ValueError: fewer than ten have one.
     """
-    useful = np.array([lists.labels[a:b].any() for a, b in _spans(lists)])
-    users = generator(seed, "ranker", "split").permutation(np.flatnonzero(useful))[: config.max_users]
+    useful = np.flatnonzero([lists.labels[a:b].any() for a, b in _spans(lists)])
+    owners = lists.users[useful]
+    users = generator(seed, "ranker", "split").permutation(np.unique(owners))[: config.max_users]
     if len(users) < 10:
         raise ValueError(f"{len(users)} lists have a label; a ranker needs at least 10")
     cut = max(1, int(len(users) * VALIDATION_SHARE))
-    return users[cut:], users[:cut]
+    return useful[np.isin(owners, users[cut:])], useful[np.isin(owners, users[:cut])]
 
 
 def fit_ranker(

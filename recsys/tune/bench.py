@@ -26,6 +26,7 @@ from recsys.measure import K, ranked_rows
 from recsys.model.fitted import TowersFit
 from recsys.randomness import generator
 from recsys.ranking import train_ranker
+from recsys.ranking_slices import ranking_slices
 from recsys.recommend import Recommender
 from recsys.search.bench import Score
 from recsys.search.explore import METRIC, PROXY_ROWS
@@ -159,22 +160,22 @@ class TrialsBench:
         )
 
     def _write(self, folder: Path, config: Config, when: When, towers: TowersFit) -> None:
-        """With the weights of every source that a trial may ask for."""
-        most = {knob.setting: round(knob.high) for knob in LISTS if knob.setting.startswith("retrieve.")}
-        shop = self._shop(with_values(config, most))
         export_towers(towers, folder, config)
-        write_fit(folder, shop, self._between(when)[0], towers)
+        write_fit(folder, self._most(config), self._between(when)[0], towers)
+
+    def _most(self, config: Config) -> Shop:
+        """The shop, with the weights of every source that a trial may ask for."""
+        most = {knob.setting: round(knob.high) for knob in LISTS if knob.setting.startswith("retrieve.")}
+        return self._shop(with_values(config, most))
 
     def _rank(
         self, config: Config, folder: Path, path: Path, users: set[str] | None, seed: int
     ) -> dict[str, Any]:
         start, end = self._between("validation")
-        answers = self._shop(config).answers(start, end)
-        kept = {user: rows for user, rows in answers.items() if users is None or user in users}
-        queries, targets = held_out_queries(folder, kept, start, end, k=1)
         if not config.rank.enabled:
             return {}
-        return train_ranker(load_fit(folder, config, None), queries, targets, config.rank, seed, path)
+        slices = ranking_slices(folder, self._most(config), config, start, end, users)
+        return train_ranker(slices, config.rank, seed, path)
 
     def _score(
         self, recommender: Recommender, folder: Path, config: Config, when: When, users: set[str] | None

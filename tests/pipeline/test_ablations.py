@@ -16,8 +16,9 @@ from recsys.evaluate.verdicts import Verdict
 from recsys.model.ranker import RankingLists
 from recsys.placebo import PLACEBOS
 from recsys.rank_features import FEATURE_GROUPS, RANK_FEATURES, SOURCES
-from recsys.ranking import train_ranker
+from recsys.ranking import Slice, train_ranker
 from recsys.retrieve import WEIGHED
+from recsys.types import Query
 
 
 def test_every_source_has_one_switch() -> None:
@@ -112,10 +113,9 @@ def test_a_group_that_is_left_out_is_not_seen_in_serving(monkeypatch: pytest.Mon
     moved[:, column] += 3
     for left_out, same in (((), False), (("match",), True)):
         path = tmp_path / "ranker.onnx"
-        some = [object()] * 80
-        done = train_ranker(
-            fake, some, [np.array([0])] * 80, RankConfig(epochs=2), 0, path, left_out=left_out
-        )
+        some = [Query(k=1, moment=0, user_id=f"u{i:02}") for i in range(80)]
+        slices = [Slice(fake, some, [np.array([0])] * 80)]
+        done = train_ranker(slices, RankConfig(epochs=2), 0, path, left_out=left_out)
         assert done["kept"]
         scorer = OnnxScorer(path, threads=1)
         assert np.allclose(scorer.score(features), scorer.score(moved)) == same

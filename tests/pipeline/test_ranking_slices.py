@@ -1,0 +1,102 @@
+"""What teaches the ranker: parts of the validation slice, each as of its beginning, by the same towers."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from whole_run import Made
+
+from recsys.artifacts import load_array
+from recsys.config import load_config
+from recsys.data.interactions import load_dataset
+from recsys.data.split import temporal_cuts
+from recsys.fit import INDEX, Shop
+from recsys.loading import FACTS_FILE
+from recsys.model.ranker import RankingLists, split_lists
+from recsys.ranking import joined_lists
+from recsys.ranking_slices import ranking_slices, slice_cuts
+
+
+@given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 6))
+def test_parts_are_in_order_begin_within_the_slice_and_none_is_empty(times: list[int], num: int) -> None:
+    cuts = slice_cuts(np.array(times, np.int64), 10, 40, num)
+    assert cuts[0] == 10
+    assert cuts == sorted(set(cuts))
+    assert len(cuts) <= num
+    for begin, end in list(pairwise([*cuts, 40]))[1:]:
+        assert any(begin <= time < end for time in times)
+
+
+def test_parts_have_as_many_events_each() -> None:
+    times = np.concatenate([np.arange(100), np.array([500])])
+    cuts = slice_cuts(times, 0, 100, 4)
+    assert cuts == [0, 25, 50, 75]
+    assert slice_cuts(np.full(9, 7), 0, 10, 3) == [0, 7]  # one moment cannot be cut
+
+
+@pytest.fixture(scope="module")
+def fit(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(made.run.path, tmp_path_factory.mktemp("fits") / "select"))
+
+
+def test_a_later_part_knows_what_came_before_it_and_has_the_same_towers(made: Made, fit: Path) -> None:
+    config = load_config(None, [*made.settings, "rank.slices=3"])
+    shop = Shop(load_dataset(made.data, config.data), config)
+    start, end = temporal_cuts(shop.dataset.interactions["timestamp"].to_numpy(np.int64), config.split)
+    slices = ranking_slices(fit, shop, config, start, end)
+    times = shop.dataset.interactions["timestamp"].to_numpy(np.int64)
+    cuts = slice_cuts(times, start, end, 3)
+    assert len(slices) == len(cuts) == 3
+    for number, (one, begin, finish) in enumerate(zip(slices, cuts, [*cuts[1:], end], strict=True)):
+        assert {query.moment for query in one.queries} == {begin}
+        answers = shop.answers(begin, finish)
+        assert [query.user_id for query in one.queries] == sorted(answers)
+        for query, rows in zip(one.queries, one.targets, strict=True):
+            np.testing.assert_array_equal(rows, answers[str(query.user_id)])
+        if number:
+            folder = fit.with_name(f"select-{number + 1}")
+            counts = load_array(folder / FACTS_FILE)["count"]
+            np.testing.assert_array_equal(counts, shop.item_counts(begin))
+            assert (folder / INDEX).samefile(fit / INDEX)
+            for query in one.queries:
+                assert query.features is not None
+                assert max(query.features.history.timestamps) < begin
+    facts = fit.with_name("select-2") / FACTS_FILE
+    before = facts.stat().st_mtime_ns
+    ranking_slices(fit, shop, config, start, end)
+    assert facts.stat().st_mtime_ns == before  # found again
+    shutil.copy(fit / INDEX, fit / "other")
+    (fit / "other").replace(fit / INDEX)  # other towers
+    ranking_slices(fit, shop, config, start, end)
+    assert facts.stat().st_mtime_ns > before
+    assert (fit.with_name("select-2") / INDEX).samefile(fit / INDEX)
+
+
+def test_lists_of_one_user_are_joined_and_never_on_both_sides(made: Made, fit: Path) -> None:
+    config = load_config(None, [*made.settings, "rank.slices=3"])
+    shop = Shop(load_dataset(made.data, config.data), config)
+    start, end = temporal_cuts(shop.dataset.interactions["timestamp"].to_numpy(np.int64), config.split)
+    slices = ranking_slices(fit, shop, config, start, end)
+    everybody = {str(query.user_id) for one in slices for query in one.queries}
+    lists = joined_lists(slices, everybody)
+    assert len(lists) == sum(len(one.queries) for one in slices) > len(everybody)
+    assert len(np.unique(lists.users)) == len(everybody)
+    some = set(sorted(everybody)[:5])
+    few = joined_lists(slices, some)
+    assert len(few) == sum(query.user_id in some for one in slices for query in one.queries)
+    assert few.offsets[-1] == len(few.features) == len(few.labels)
+
+    owners = np.repeat(np.arange(40), 2)
+    labels = np.tile([1.0, 0.0], 80).astype(np.float32)
+    twice = RankingLists(
+        np.zeros((160, 2), np.float32), labels, np.ones(160, bool), np.arange(0, 161, 2), owners
+    )
+    fit_on, judged = split_lists(twice, config.rank, 0)
+    assert not set(owners[fit_on]) & set(owners[judged])
+    assert len(fit_on) + len(judged) == 80
