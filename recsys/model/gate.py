@@ -19,13 +19,18 @@ LIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 
 
 def judge(towers: TowersFit, validation: Contexts, config: Config) -> dict[str, dict[str, float]]:
-    """Validation figures over all, warm and cold targets (cold: without a training event)."""
+    """Validation figures over all, warm and cold targets (cold: without a training event).
+
+    Cold items are ranked among themselves. In the whole list they stand behind what sells, where a figure
+    close to zero says nothing of the texts; and it is among themselves that they compete for the places
+    that whole lists keep for them.
+    """
     positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
     users, items = towers.user_vectors(validation, positions), towers.item_vectors()
     warm = np.asarray(towers.item_counts) > 0
     return {
-        name: ranking_figures(users, items, validation, positions, wanted)
-        for name, wanted in (("all", None), ("warm", warm), ("cold", ~warm))
+        name: ranking_figures(users, items, validation, positions, wanted, among=among)
+        for name, wanted, among in (("all", None, None), ("warm", warm, None), ("cold", ~warm, ~warm))
     }
 
 

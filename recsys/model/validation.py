@@ -30,13 +30,15 @@ def ranking_figures(
     contexts: Contexts,
     positions: NDArray[np.int64],
     wanted: NDArray[np.bool_] | None = None,
+    *,
+    among: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Means of `ranking_values` over the contexts that have a target.
 
     Takes what `ranking_values` takes, and returns `ndcg@10`, `recall@20` and `contexts`, how many counted;
     zeros where none did.
     """
-    values, judged = ranking_values(users, items, contexts, positions, wanted)
+    values, judged = ranking_values(users, items, contexts, positions, wanted, among=among)
     ndcg, recall = values[judged].mean(axis=0) if judged.any() else (0.0, 0.0)
     return {"ndcg@10": float(ndcg), "recall@20": float(recall), "contexts": int(judged.sum())}
 
@@ -47,6 +49,8 @@ def ranking_values(
     contexts: Contexts,
     positions: NDArray[np.int64],
     wanted: NDArray[np.bool_] | None = None,
+    *,
+    among: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Per context ndcg@10 and recall@20, the whole catalogue ranked, the history left out.
 
@@ -56,6 +60,7 @@ def ranking_values(
         contexts: Original held-out rows.
         positions: Which rows.
         wanted: (n,) restricts the targets (warm or cold items); contexts left without one do not count.
+        among: (n,) restricts what is ranked; the whole catalogue when None.
 
     Returns:
         (len(positions), 2) values, zero where there is no target, and (len(positions),) whether there is.
@@ -67,7 +72,7 @@ def ranking_values(
         count &= wanted[pairs.items]
     keys = pairs.users[count] * len(items) + pairs.items[count]
     sizes = np.bincount(pairs.users[count], minlength=len(positions))
-    top = _top_rows(users, items, contexts, positions, k=min(20, len(items)))
+    top = _top_rows(users, items, contexts, positions, k=min(20, len(items)), among=among)
     hits = np.isin(np.arange(len(positions))[:, None] * len(items) + top, keys)
     gains = 1 / np.log2(np.arange(2, 12))
     best = np.concatenate([[0.0], np.cumsum(gains)])[np.minimum(sizes, 10)]
@@ -76,13 +81,22 @@ def ranking_values(
     return np.stack([ndcg, recall], axis=1), sizes > 0
 
 
-def _top_rows(users: Floats, items: Floats, contexts: Contexts, positions: NDArray[np.int64], k: int) -> Rows:
+def _top_rows(
+    users: Floats,
+    items: Floats,
+    contexts: Contexts,
+    positions: NDArray[np.int64],
+    k: int,
+    among: NDArray[np.bool_] | None,
+) -> Rows:
     top = np.empty((len(positions), k), np.int64)
     for start in range(0, len(positions), CHUNK):
         chunk = positions[start : start + CHUNK]
         scores = users[start : start + CHUNK] @ items.T
         owners, rows = _histories(contexts, chunk)
         scores[owners, rows] = -np.inf
+        if among is not None:
+            scores[:, ~among] = -np.inf
         part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
         order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
         top[start : start + CHUNK] = np.take_along_axis(part, order, axis=1)

@@ -40,6 +40,26 @@ def test_figures_equal_the_slow_ones(make, segment):
     assert found["contexts"] == count
 
 
+def test_what_is_ranked_can_be_restricted(make):
+    """The same figures as over a catalogue of the allowed items alone."""
+    rng = np.random.default_rng(1)
+    allowed = np.arange(40) % 3 == 0
+    number = np.cumsum(allowed) - 1
+    histories = [rng.integers(40, size=rng.integers(1, 6)).tolist() for _ in range(30)]
+    targets = [rng.integers(40, size=rng.integers(1, 15)).tolist() for _ in range(30)]
+    users = rng.normal(size=(30, 8)).astype(np.float32)
+    items = rng.normal(size=(40, 8)).astype(np.float32)
+    contexts = make(histories, targets, "held_out")
+    found = ranking_figures(users, items, contexts, np.arange(30), allowed, among=allowed)
+    inside = [
+        [[int(number[row]) for row in rows if allowed[row]] for rows in side] for side in (histories, targets)
+    ]
+    small = make(*inside, "held_out")
+    alone = ranking_figures(users, items[allowed], small, np.arange(30))
+    assert found == pytest.approx(alone)
+    assert 0 < found["contexts"] <= 30
+
+
 def test_rows_without_history_or_novel_target_cannot_be_judged(make):
     contexts = make([[1], [], [1], [1, 2]], [[1], [2], [2], [1, 2, 3]], "held_out")
     np.testing.assert_array_equal(validation_positions(contexts, 10, 0), [2, 3])
