@@ -37,7 +37,7 @@ from recsys.evaluate.evaluate import Evaluation, Task, evaluate_lists
 from recsys.evaluate.segments import Segment
 from recsys.evaluate.topk import top_dense
 from recsys.fit import Shop
-from recsys.model.batching import trainable
+from recsys.model.batching import seen_items, trainable
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
@@ -211,7 +211,7 @@ class Trials:
         folder = self.work / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{when}"
         fit, counts = self._fit_rows(cut, share)
         rows = self._rows(arm, fit, cut, config, folder)
-        variants, text_counts = self._variants(arm, fit, cut, config, folder)
+        variants, text_counts = self._variants(arm, fit, counts, cut, config, folder)
         fusion = None
         if rows.fusion is not None:
             fusion = EvenSteps(rows.fusion, trainable(rows.contexts), len(trainable(fit)), seed)
@@ -237,10 +237,7 @@ class Trials:
         shutil.rmtree(folder, ignore_errors=True)
         return Fitted(
             towers, watch.steps, watch.stopped, {"history": rows.counts, "text": text_counts},
-            {
-                "augment": round(augmented - started, 2),
-                "train": round(time.perf_counter() - augmented, 2),
-            },
+            {"augment": round(augmented - started, 2), "train": round(time.perf_counter() - augmented, 2)},
         )  # fmt: skip
 
     def cut(self, when: When) -> int:
@@ -335,17 +332,19 @@ class Trials:
         return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations, vectors)
 
     def _variants(
-        self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path
+        self, arm: Arm, fit: Contexts, counts: NDArray[np.int64], cut: int, config: Config, folder: Path
     ) -> tuple[Floats | None, dict[str, int]]:
         if arm.placebo is not None or not arm.policy.text.ops.ops:
             return None, {}
         items, texts = self.shop.dataset.items, self.prepared.texts
         grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit, self._unit)
-        if not grown.texts:
+        seen = set(seen_items(fit, counts).tolist())  # training never reads the text of another
+        read = {row: text for row, text in grown.texts.items() if row in seen}
+        if not read:
             return None, grown.counts
         variants = np.zeros_like(self.text_vectors)
-        rows = np.fromiter(grown.texts, np.int64, len(grown.texts))
-        variants[rows] = self._whitening.apply(self._encoded(list(grown.texts.values())))
+        rows = np.fromiter(read, np.int64, len(read))
+        variants[rows] = self._whitening.apply(self._encoded(list(read.values())))
         return variants, grown.counts
 
     def _unit(self, texts: Sequence[str]) -> Floats:

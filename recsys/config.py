@@ -184,7 +184,7 @@ class RankConfig(Section):
     kind: Literal["auto", "neural", "trees", "mix"] = "auto"
     """The ranker's form: a listwise network, LambdaRank trees (LightGBM), the mean of both, or (`auto`) the
     one that ranks validation users best whom it was not fitted on. All are one ONNX graph in serving."""
-    slices: int = Field(2, ge=1, le=6)
+    slices: int = Field(3, ge=1, le=6)
     """Parts of the validation slice that teach the ranker, each with lists as of its beginning and labels of
     what users took within it."""
     trees: int = Field(150, ge=1)
