@@ -24,9 +24,10 @@ from recsys.data.behaviour import write_snapshot
 from recsys.data.interactions import Dataset
 from recsys.data.log import positives
 from recsys.data.split import events_before, held_out_targets
+from recsys.ease import fit_ease
 from recsys.index import build_index, load_index, write_index
 from recsys.item_facts import ItemColumns, item_facts
-from recsys.item_weights import Events, fit_covisitation, fit_ease, fit_following
+from recsys.item_weights import Events, fit_covisitation, fit_following
 from recsys.loading import (
     FACTS_FILE,
     ITEMS,

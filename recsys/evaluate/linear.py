@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.linalg import lapack
 
+from recsys.ease import ease_weights
 from recsys.errors import ConfigError, DependencyError
 from recsys.evaluate.answers import Histories, ItemSets
 from recsys.evaluate.matrices import binary_matrix, rank_dense, recent_matrix
@@ -15,7 +14,6 @@ from recsys.types import Floats, Rows
 
 EASE_ITEMS = 20_000
 """Most sold items that EASE takes: one matrix of 1.6 GB, and some minutes of a core."""
-_BLOCK = 512
 
 
 class Ease:
@@ -58,7 +56,8 @@ class Ease:
                 raise ConfigError(
                     f"{self.name} takes up to {self.limit:,} sold items, this shop has {len(self._sold):,}"
                 )
-            self._weights = ease_weights(train, self._sold, num_items, self.regularisation)
+            own = binary_matrix(train.distinct(num_items), num_items)[:, self._sold]
+            self._weights = ease_weights(own, self.regularisation)
         self._num_items, self._train = num_items, train
         return self
 
@@ -78,26 +77,6 @@ class Ease:
             return full
 
         return rank_dense(scores, known, num_items, k, exclude)
-
-
-def ease_weights(train: Histories, sold: Rows, num_items: int, regularisation: float) -> NDArray[np.float32]:
-    """(sold, sold) item-to-item weights with a zero diagonal, made in place in one dense matrix."""
-    own = binary_matrix(train.distinct(num_items), num_items)[:, sold]
-    gram = (own.T @ own).toarray().astype(np.float32, copy=False).T  # symmetric: its transpose is in columns
-    gram[np.diag_indices(len(sold))] += regularisation
-    factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
-    inverse, failed_inverse = lapack.spotri(factor, lower=1, overwrite_c=1)
-    if failed or failed_inverse:
-        raise AssertionError("a regularised Gram matrix is positive definite")
-    for start in range(0, len(sold), _BLOCK):  # the solver fills the lower half alone
-        stop = min(start + _BLOCK, len(sold))
-        corner = inverse[start:stop, start:stop]
-        corner[:] = np.tril(corner) + np.tril(corner, -1).T
-        inverse[start:stop, stop:] = inverse[stop:, start:stop].T
-    weights: NDArray[np.float32] = inverse.T  # rows in one piece: what a sparse history multiplies
-    weights /= -np.diag(weights).copy()
-    weights[np.diag_indices(len(sold))] = 0
-    return weights
 
 
 class Als:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from recsys.contexts import Vocabulary
+from recsys.ease import fit_ease
 from recsys.item_facts import ItemColumns, item_facts
-from recsys.item_weights import Events, fit_covisitation, fit_ease, fit_following
+from recsys.item_weights import Events, fit_covisitation, fit_following
 from recsys.recommend import Recommender, Shelf
 from recsys.retrieve import (
     NEW_USER_COLUMNS,

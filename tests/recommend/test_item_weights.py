@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys.item_weights import DAY, Events, fit_covisitation, fit_ease, fit_following
+from recsys.ease import fit_ease
+from recsys.item_weights import DAY, Events, fit_covisitation, fit_following
 
 
 def some_events(seed: int, num: int = 60, users: int = 12, items: int = 9) -> Events:
