@@ -6,16 +6,15 @@ from pathlib import Path
 
 import click
 
-from recsys.cli.compare import quiet, say, show
+from recsys.cli.compare import say, show
+from recsys.cli.options import config_options, data_option, out_option, quiet, seeds_option, task_option
 
 CHOICES = ("ops", "sources", "features", "training", "all")
 
 
 @click.command("ablate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Folder with interactions and items."
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of these ablations.")
+@data_option()
+@out_option("Folder of these ablations.")
 @click.option(
     "--what",
     type=click.Choice(CHOICES),
@@ -23,20 +22,9 @@ CHOICES = ("ops", "sources", "features", "training", "all")
     help="ops: each alone against off. sources, features: each left out of whole lists. training: each "
     "option of the towers the other way.",
 )
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of every arm."
-)
-@click.option(
-    "--task",
-    type=click.Choice(["novel", "all"]),
-    default="novel",
-    show_default=True,
-    help="novel takes out what the user already had.",
-)
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings: the default.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting; repeatable."
-)
+@seeds_option("Trainings of every arm.", 5)
+@task_option()
+@config_options("TOML file of settings: the default.")
 def command(
     data: Path,
     out: Path,
@@ -59,7 +47,7 @@ def command(
     from recsys.config import load_config
     from recsys.evaluate.evaluate import TASKS
 
-    quiet()
+    quiet("recsys.train", "recsys.arms")
     effective = load_config(config, settings)
     judged = next(one for one in TASKS if one == task)
     for one in WHAT:

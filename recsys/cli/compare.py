@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
 
+from recsys.cli.options import (
+    config_options,
+    data_option,
+    out_option,
+    quiet,
+    seeds_option,
+    task_option,
+    wide_console,
+)
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,15 +24,9 @@ if TYPE_CHECKING:
 
 
 @click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Folder with interactions and items."
-)
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Folder of this comparison alone."
-)
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Trainings of every arm."
-)
+@data_option()
+@out_option("Folder of this comparison alone.")
+@seeds_option("Trainings of every arm.", 5)
 @click.option(
     "--arms",
     multiple=True,
@@ -52,17 +53,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Let placebo arms take part: what they gain as well is no gain of augmentation.",
 )
-@click.option(
-    "--task",
-    type=click.Choice(["novel", "all"]),
-    default="novel",
-    show_default=True,
-    help="novel takes out what the user already had.",
-)
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of settings that all arms share.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting; repeatable."
-)
+@task_option()
+@config_options("TOML file of settings that all arms share.")
 def command(
     data: Path,
     out: Path,
@@ -92,7 +84,7 @@ def command(
     from recsys.compare.words import write_files
     from recsys.track import tracked
 
-    quiet()
+    quiet("recsys.train", "recsys.arms")
     entered = enter([*arms, *more], config, settings, placebos=placebos)
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
@@ -112,9 +104,7 @@ def show(done: Compared, out: Path, data: Path, config: Path | None, name: str =
     from recsys.compare.words import closing, tables
     from recsys.evaluate.tables import to_rich
 
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit into
-        console = Console(width=200)
+    console = wide_console()
     for grid, why in tables(done):
         console.print(to_rich(grid))
         for line in why:
@@ -122,13 +112,6 @@ def show(done: Compared, out: Path, data: Path, config: Path | None, name: str =
         click.echo()
     for line in closing(done, out, data, config, name):
         click.echo(line)
-
-
-def quiet() -> None:
-    """Leave out the line per epoch of every training, unless everything is wanted."""
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        for name in ("recsys.train", "recsys.arms"):
-            logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def say(line: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from recsys.cli.options import config_options
 from recsys.config import load_config
 
 
@@ -18,8 +19,7 @@ def command() -> None:
 @command.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting.")
+@config_options()
 def check(folder: Path, as_json: bool, config: Path | None, settings: tuple[str, ...]) -> None:
     """Load FOLDER and report every repair; exit 2 with one line when it must be refused."""
     from rich.console import Console

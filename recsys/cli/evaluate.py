@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
 
 from recsys.artifacts import write_atomically
+from recsys.cli.options import task_option, wide_console
 from recsys.errors import DependencyError, InputError
 from recsys.evaluate.answers import AnswerSheet, Protocol, load_split, read_table
 from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, compare
@@ -72,13 +72,7 @@ class Wanted:
     show_default=True,
     help="With --run: one list per user, or one per later moment of a user.",
 )
-@click.option(
-    "--task",
-    type=click.Choice(["all", "novel"]),
-    default="all",
-    show_default=True,
-    help="novel takes out what the user already had.",
-)
+@task_option("all")
 @click.option(
     "--baselines/--no-baselines", default=True, show_default=True, help="Show the baselines beside it."
 )
@@ -271,9 +265,7 @@ def show_results(
     evaluations: list[Evaluation], comparisons: list[Comparison], *, short: bool = False
 ) -> None:
     """Print the tables of one protocol and task, or what fits on a screen of them."""
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit into
-        console = Console(width=200)
+    console = wide_console()
     grids = short_grids(evaluations) if short else overview_grids(evaluations)
     if comparisons:
         grids.append(comparison_grid(comparisons, segments=not short))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from recsys.cli.options import config_options
 from recsys.config import load_config
 from recsys.errors import InputError
 from recsys.snapshot import is_stale
@@ -34,18 +35,17 @@ def command() -> None:
 @command.command()
 @FOLDER
 @click.option("--data", type=click.Path(path_type=Path), help="Write the offline rows of this dataset first.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="A TOML file of settings.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting.")
-def apply(folder: Path, data: Path | None, config_file: Path | None, settings: tuple[str, ...]) -> None:
+@config_options()
+def apply(folder: Path, data: Path | None, config: Path | None, settings: tuple[str, ...]) -> None:
     """Register entities, views and services; with --data also write their rows."""
     from recsys.data.features import FeatureStoreRoom
 
-    config = load_config(config_file, settings)
+    effective = load_config(config, settings)
     room = FeatureStoreRoom(folder)
     if data is not None:
         from recsys.data.interactions import load_dataset
 
-        for view, number in room.write(load_dataset(data, config.data), config.features).items():
+        for view, number in room.write(load_dataset(data, effective.data), effective.features).items():
             click.echo(f"{view}: {number:,} rows")
     room.apply()
     click.echo(f"registered in {folder}")

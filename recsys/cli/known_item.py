@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
 from recsys.artifacts import write_atomically
 from recsys.augment.noise import mistyped
+from recsys.cli.options import wide_console
 from recsys.data.catalogue import item_texts
 from recsys.evaluate.known_item import (
     DEPTH,
@@ -59,9 +59,7 @@ def evaluate_search(
     if json_wanted:
         click.echo(json.dumps({"run": loaded.run_id, "search": [one.to_dict() for one in measured]}))
         return
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit into
-        console = Console(width=200)
+    console = wide_console()
     for grid in grids:
         console.print(to_rich(grid))
 

@@ -6,18 +6,14 @@ from pathlib import Path
 
 import click
 
+from recsys.cli.options import config_options, data_option, out_option
 from recsys.config import load_config
 
 
 @click.command("run")
-@click.option(
-    "--data", type=click.Path(path_type=Path), required=True, help="Folder with interactions and items."
-)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of runs.")
-@click.option("--config", type=click.Path(path_type=Path), default=None, help="TOML file of settings.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting; repeatable."
-)
+@data_option()
+@out_option("Folder of runs.")
+@config_options()
 @click.option("--fresh", is_flag=True, help="Begin anew even where an unfinished run could go on.")
 def command(data: Path, out: Path, config: Path | None, settings: tuple[str, ...], fresh: bool) -> None:
     """Make a run and promote it: OUT/live points to it afterwards.

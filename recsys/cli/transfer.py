@@ -8,51 +8,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
+from recsys.cli.options import (
+    PATH,
+    config_options,
+    data_option,
+    out_option,
+    seeds_option,
+    task_option,
+    wide_console,
+)
 from recsys.config import load_config
 
 if TYPE_CHECKING:
     from recsys.evaluate.evaluate import Task
     from recsys.transfer.order import Done
 
-_PATH = click.Path(path_type=Path)
-
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that both commands have."""
     for option in (
-        click.option(
-            "--set",
-            "settings",
-            multiple=True,
-            metavar="SECTION.KEY=VALUE",
-            help="One more setting; repeatable.",
-        ),
-        click.option("--config", type=_PATH, help="TOML file of settings."),
-        click.option(
-            "--task",
-            type=click.Choice(["novel", "all"]),
-            default="novel",
-            show_default=True,
-            help="novel takes out what the user already had.",
-        ),
-        click.option(
-            "--seeds",
-            type=click.IntRange(min=1),
-            default=3,
-            show_default=True,
-            help="Trainings of each system.",
-        ),
-        click.option("--out", type=_PATH, required=True, help="Folder of this measurement alone."),
+        config_options(),
+        task_option(),
+        seeds_option("Trainings of each system.", 3),
+        out_option("Folder of this measurement alone."),
     ):
         command = option(command)
     return command
 
 
 @click.command("transfer", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--from", "source", type=_PATH, required=True, help="Dataset to train on.")
-@click.option("--to", "target", type=_PATH, required=True, help="Dataset to recommend in.")
+@click.option("--from", "source", type=PATH, required=True, help="Dataset to train on.")
+@click.option("--to", "target", type=PATH, required=True, help="Dataset to recommend in.")
 @click.option(
     "--same-users",
     is_flag=True,
@@ -84,7 +71,7 @@ def transfer(
 
 
 @click.command("social", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", type=_PATH, required=True, help="Dataset with relations.")
+@data_option("Dataset with relations.")
 @_shared
 def social(
     data: Path, out: Path, seeds: int, task: Task, config: Path | None, settings: tuple[str, ...]
@@ -111,9 +98,7 @@ def _show(out: Path, name: str, done: Done, command: str) -> None:
     from recsys.transfer.words import findings_grid, sentences, systems_grid, write_files
 
     write_files(out, name, done, command)
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit into
-        console = Console(width=220)
+    console = wide_console()
     for grid in (systems_grid(done), findings_grid(done)):
         console.print(to_rich(grid))
     for line in (*(f"{fact}: {value}" for fact, value in done.facts.items()), *sentences(done), *done.notes):

@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Literal, cast
 
 import click
 
+from recsys.cli.options import (
+    budget_options,
+    config_options,
+    data_option,
+    out_option,
+    quiet,
+    require_optuna,
+    seeds_option,
+    task_option,
+)
 from recsys.config import load_config
-from recsys.errors import DependencyError
 
 
 @click.command("tune")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the dataset.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of this search alone.")
-@click.option(
-    "--minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    required=True,
-    help="Wall clock in all; a search that was killed goes on with the rest of it.",
-)
-@click.option("--trials", type=click.IntRange(min=1), help="Of each stage at most. [default: as many as fit]")
-@click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Of the confirmation at most."
-)
-@click.option(
-    "--task", type=click.Choice(["novel", "all"]), default="novel", show_default=True,
-    help="Whether what the user had counts.",
-)  # fmt: skip
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys every draw.")
-@click.option(
-    "--resume/--fresh", default=True, show_default=True, help="Go on with the search in OUT, or begin anew."
-)
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of the settings to begin with.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One more setting.")
+@data_option()
+@out_option("Folder of this search alone.")
+@budget_options("Of each stage at most.")
+@seeds_option("Of the confirmation at most.", 3)
+@task_option()
+@config_options("TOML file of the settings to begin with.")
 def command(
     data: Path,
     out: Path,
@@ -53,17 +45,13 @@ def command(
     are in OUT/best.toml, for `recsys run --config`.
     """
     effective = load_config(config, settings)
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise DependencyError("tuning needs optuna: install the extra 'train'") from error
+    require_optuna()
     from recsys.track import tracked
     from recsys.tune.run import run_tune
     from recsys.tune.tune import Order
     from recsys.tune.verdict import summary, track_search
 
-    if not logging.getLogger().isEnabledFor(logging.DEBUG):
-        logging.getLogger("recsys.train").setLevel(logging.WARNING)  # a line per epoch of every trial
+    quiet("recsys.train")
     order = Order(minutes, trials, seed, seeds, cast(Literal["novel", "all"], task))
     with tracked(effective.track, out, "recsys tune", data.resolve().name) as tracker:
         result = run_tune(data, out, order, effective, fresh=not resume)

@@ -50,9 +50,23 @@ class Difference:
         """Whether the whole interval lies above zero."""
         return self.low > 0
 
+    @property
+    def interval(self) -> str:
+        """For a sentence: the difference, its interval and p."""
+        return f"{self.difference:+.5f} [{self.low:+.5f}, {self.high:+.5f}], p = {self.p:.4f}"
+
     def to_plain(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**asdict(self), "relative": self.relative, "seeds": list(self.seeds)}
+
+
+def shown(row: Mapping[str, Any]) -> str:
+    """A difference, as `Difference.to_plain` gives it, in a line."""
+    seeds = len(row["seeds"])
+    return (
+        f"{row['difference']:+.5f} ({row['relative']:+.1%}) [{row['low']:+.5f}, {row['high']:+.5f}]  "
+        f"p = {row['p']:.4f}, {row['users']:,} users, {seeds} seed{'s' if seeds != 1 else ''}"
+    )
 
 
 class Finals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from recsys.artifacts import write_atomically
@@ -12,6 +13,18 @@ from recsys.errors import ArtifactError
 
 _EVERY = 5.0
 """Seconds between notes: what a kill loses of the account at most, one epoch aside."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a search may do."""
+
+    minutes: float
+    """Wall clock, all processes of one search together."""
+    trials: int | None = None
+    """Trials at most; None leaves it to the minutes."""
+    seed: int = 0
+    """Keys every draw."""
 
 
 class Ledger:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 
 from recsys.arms import Trials
-from recsys.artifacts import alone
 from recsys.config import Config
-from recsys.data.interactions import load_dataset
-from recsys.errors import InputError
 from recsys.search import search, verdict
 from recsys.search.bench import TrialsBench
+from recsys.search.folder import WORK, identity_of, search_folder
 from recsys.search.search import Order, search_policy
 from recsys.search.space import starting_points
 from recsys.search.verdict import Result
 
-WORK = "work"
-_OWN = (
-    search.DATABASE, f"{search.DATABASE}-wal", f"{search.DATABASE}-shm",
-    search.IDENTITY, search.FACTS, search.WINNER, search.SPENT, search.RUNS,
-    verdict.BEST, verdict.SETTINGS, verdict.RECORD, WORK,
-)  # fmt: skip
-"""What a search writes, and what beginning anew takes away."""
+_OWN = (search.IDENTITY, search.FACTS, search.WINNER, verdict.BEST, verdict.SETTINGS, verdict.RECORD)
 
 
 def run_search(data: Path, out: Path, order: Order, config: Config, *, fresh: bool = False) -> Result:
@@ -39,25 +29,11 @@ def run_search(data: Path, out: Path, order: Order, config: Config, *, fresh: bo
     Raises:
         RecsysError: bad data, settings or policies, a folder of another search, or one that is searched now.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder to write into", file=str(out))
-    with alone(out):
-        return _searched(data, out, order, config, fresh)
-
-
-def _searched(data: Path, out: Path, order: Order, config: Config, fresh: bool) -> Result:
-    if fresh:
-        for name in _OWN:
-            path = out / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    run = config.run.model_copy(update={"seed": order.seed})
-    config = config.model_copy(update={"augment": type(config.augment)(), "run": run})
-    digests = load_dataset(data, config.data).digests
-    policies = ",".join(policy.policy_id for policy in starting_points(order.policies).values())
-    identity = {
-        "data": hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest(),
-        "configuration": config.digest(),
-        "seed": str(order.seed),
-        "starting points": policies,
-    }
-    return search_policy(lambda: TrialsBench(Trials.prepare(data, out / WORK, config)), out, order, identity)
+    with search_folder(out, _OWN, fresh=fresh):
+        run = config.run.model_copy(update={"seed": order.seed})
+        config = config.model_copy(update={"augment": type(config.augment)(), "run": run})
+        policies = ",".join(policy.policy_id for policy in starting_points(order.policies).values())
+        identity = identity_of(data, config, seed=str(order.seed), **{"starting points": policies})
+        return search_policy(
+            lambda: TrialsBench(Trials.prepare(data, out / WORK, config)), out, order, identity
+        )

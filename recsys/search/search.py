@@ -15,19 +15,17 @@ from recsys.arms import Arm
 from recsys.artifacts import write_atomically
 from recsys.augment.policy import PRESETS, policy_from_plain
 from recsys.config import AugmentConfig
-from recsys.errors import ConfigError
 from recsys.search.bench import Bench
 from recsys.search.explore import Exploration, Trial
 from recsys.search.finals import Finals
-from recsys.search.ledger import Ledger
+from recsys.search.folder import DATABASE, RUNS, SPENT, same_search
+from recsys.search.ledger import Budget, Ledger
 from recsys.search.space import OFF, Facts, Space, starting_points
 from recsys.search.verdict import Result, Verdict, judged, undecided, write_result
 
 logger = logging.getLogger(__name__)
 
-DATABASE, IDENTITY, FACTS, WINNER, SPENT, RUNS = (
-    "trials.db", "search_of.json", "facts.json", "winner.json", "spent.json", "runs",
-)  # fmt: skip
+IDENTITY, FACTS, WINNER = "search_of.json", "facts.json", "winner.json"
 _PLANS = ((3, 3), (2, 3), (1, 3), (1, 2), (1, 1))
 """Finalists and seeds, the first that leaves enough of the budget to the trials."""
 _FOR_FINALS = 0.6
@@ -35,14 +33,9 @@ _FOR_FINALS = 0.6
 
 
 @dataclass(frozen=True)
-class Order:
-    """What was asked for."""
+class Order(Budget):
+    """What was asked for; `trials` counts the cheap ones."""
 
-    minutes: float
-    """Wall clock, all processes of one search together."""
-    trials: int | None = None
-    """Cheap trials at most; None leaves it to the minutes."""
-    seed: int = 0
     policies: tuple[str, ...] = PRESETS
     """Presets or policy files to start from."""
 
@@ -211,24 +204,6 @@ def _price(exploration: Exploration, finals: Finals) -> float:
     cheap = [trial.seconds for trial in exploration.trials() if trial.state == "complete"]
     scale = exploration.bench.max_epochs / proxy.epochs / proxy.share
     return scale * sum(cheap) / len(cheap) if cheap else 0.0
-
-
-def same_search(path: Path, identity: Mapping[str, str]) -> None:
-    """Note what a folder's search is of, or make sure that it is the same one.
-
-    Raises:
-        ConfigError: it is another.
-    """
-    if not path.is_file():
-        write_atomically(path, json.dumps(dict(identity), indent=1))
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))
-    other = sorted(name for name in {*known, *identity} if known.get(name) != identity.get(name))
-    if other:
-        raise ConfigError(
-            f"{path.parent} holds a search with another {', '.join(other)}. "
-            "Give another --out, or --fresh to begin anew there"
-        )
 
 
 def _facts(path: Path, bench: Bench) -> Facts:

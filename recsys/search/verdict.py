@@ -16,7 +16,8 @@ from recsys.augment.policy import Policy, load_policy
 from recsys.config import WHICH_POLICY, AugmentConfig
 from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC, Trial
-from recsys.search.finals import Difference
+from recsys.search.finals import Difference, shown
+from recsys.search.folder import write_record
 from recsys.search.space import OFF, Facts
 
 BEST, SETTINGS, RECORD = "best.toml", "augment.toml", "search.json"
@@ -111,7 +112,7 @@ def judged(
         )
         return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed)
     first = report[0]
-    interval = f"{first.difference:+.5f} [{first.low:+.5f}, {first.high:+.5f}], p = {first.p:.4f}"
+    interval = first.interval
     if not first.gains:
         said = "lies below zero: it harms" if first.high < 0 else "includes zero"
         reason = f"{name}, the best, changes {METRIC} by {interval} on the newest slice: the interval {said}"
@@ -141,7 +142,7 @@ def write_result(out: Path, result: Result) -> None:
         "ops_left_out": dict(result.facts.left_out),
         "trials": [trial.to_plain() for trial in result.trials],
     }
-    write_atomically(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_record(out / RECORD, record)
 
 
 def summary(out: Path, result: Result) -> Iterator[str]:
@@ -157,11 +158,11 @@ def summary(out: Path, result: Result) -> Iterator[str]:
     if result.verdict.finalists:
         yield "finalists against off, validation slice:"
         for row in result.verdict.finalists:
-            yield f"  {row['name']:10} {_shown(row['differences'][0])}"
+            yield f"  {row['name']:10} {shown(row['differences'][0])}"
     if result.verdict.report:
         yield "the winner against off, newest slice, looked at once:"
         for row in result.verdict.report:
-            yield f"  {row['metric']:10} {_shown(row)}"
+            yield f"  {row['metric']:10} {shown(row)}"
     yield from _next(out, result.verdict)
 
 
@@ -176,14 +177,6 @@ def _next(out: Path, verdict: Verdict) -> Iterator[str]:
         case "undecided":
             yield f"verdict: none yet. {verdict.reason}."
             yield "next:    the same command with more --minutes goes on; until then, leave augmentation off"
-
-
-def _shown(row: dict[str, Any]) -> str:
-    return (
-        f"{row['difference']:+.5f} ({row['relative']:+.1%}) "
-        f"[{row['low']:+.5f}, {row['high']:+.5f}]  p = {row['p']:.4f}, "
-        f"{row['users']:,} users, {len(row['seeds'])} seed{'s' if len(row['seeds']) != 1 else ''}"
-    )
 
 
 def _said(policy: dict[str, Any]) -> str:

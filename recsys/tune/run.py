@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 
 from recsys.arms import Trials
-from recsys.artifacts import alone
 from recsys.config import Config
-from recsys.data.interactions import load_dataset
-from recsys.errors import InputError
+from recsys.search.folder import WORK, identity_of, search_folder
 from recsys.tune import tune, verdict
 from recsys.tune.bench import TrialsBench
 from recsys.tune.tune import Order, tune_settings
 from recsys.tune.verdict import Result
 
-WORK = "work"
-_OWN = (
-    tune.DATABASE, f"{tune.DATABASE}-wal", f"{tune.DATABASE}-shm", tune.IDENTITY, tune.SPENT, tune.WHOLE,
-    tune.WINNER, tune.RUNS, verdict.BEST, verdict.RECORD, WORK,
-)  # fmt: skip
-"""What a search writes, and what beginning anew takes away."""
+_OWN = (tune.IDENTITY, tune.WHOLE, tune.WINNER, verdict.BEST, verdict.RECORD)
 
 
 def run_tune(data: Path, out: Path, order: Order, config: Config, *, fresh: bool = False) -> Result:
@@ -37,20 +28,8 @@ def run_tune(data: Path, out: Path, order: Order, config: Config, *, fresh: bool
     Raises:
         RecsysError: bad data or settings, a folder of another search, or one that is searched now.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError("is a file, not a folder to write into", file=str(out))
-    with alone(out):
-        if fresh:
-            for name in _OWN:
-                path = out / name
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        digests = load_dataset(data, config.data).digests
-        identity = {
-            "data": hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest(),
-            "configuration": config.digest(),
-            "seed": str(order.seed),
-            "task": order.task,
-        }
+    with search_folder(out, _OWN, fresh=fresh):
+        identity = identity_of(data, config, seed=str(order.seed), task=order.task)
         return tune_settings(
             lambda: TrialsBench(Trials.prepare(data, out / WORK, config), order.task, order.seed),
             out, order, config, identity,

@@ -15,16 +15,14 @@ from recsys.config import Config
 from recsys.evaluate.evaluate import Task
 from recsys.search.explore import METRIC
 from recsys.search.finals import ALSO, Difference, keep_score, kept_score, paired
-from recsys.search.ledger import Ledger
-from recsys.search.search import same_search
+from recsys.search.folder import DATABASE, RUNS, SPENT, same_search
+from recsys.search.ledger import Budget, Ledger
 from recsys.tune.bench import Bench
 from recsys.tune.space import LISTS, TOWERS, Values, fitting, values_of
 from recsys.tune.study import Study, Trial
 from recsys.tune.verdict import Result, Verdict, confirmed, defaults_are_best, undecided, write_result
 
-DATABASE, IDENTITY, SPENT, WHOLE, WINNER, RUNS = (
-    "trials.db", "tune_of.json", "spent.json", "whole.json", "winner.json", "runs",
-)  # fmt: skip
+IDENTITY, WHOLE, WINNER = "tune_of.json", "whole.json", "winner.json"
 FOR_TOWERS, FOR_LISTS = 0.45, 0.25
 """Shares of the budget; the confirmation has the rest."""
 FINALISTS = 3
@@ -32,14 +30,9 @@ FINALISTS = 3
 
 
 @dataclass(frozen=True)
-class Order:
-    """What was asked for."""
+class Order(Budget):
+    """What was asked for; `trials` counts those of each stage."""
 
-    minutes: float
-    """Wall clock, all processes of one search together."""
-    trials: int | None = None
-    """Trials of each stage at most; None leaves it to the minutes."""
-    seed: int = 0
     seeds: int = 3
     """Seeds of the confirmation at most."""
     task: Task = "novel"

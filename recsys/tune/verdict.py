@@ -14,7 +14,8 @@ from recsys.artifacts import write_atomically
 from recsys.config import Config
 from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC
-from recsys.search.finals import Difference
+from recsys.search.finals import Difference, shown
+from recsys.search.folder import write_record
 from recsys.track import Tracker
 from recsys.tune.space import Values, with_values
 
@@ -83,17 +84,16 @@ def defaults_are_best(reason: str) -> Verdict:
 def confirmed(changes: Values, report: Sequence[Difference]) -> Verdict:
     """By what the newest slice says of the best settings, the deciding metric first."""
     first, rows = report[0], tuple(one.to_plain() for one in report)
-    interval = f"{first.difference:+.5f} [{first.low:+.5f}, {first.high:+.5f}], p = {first.p:.4f}"
     if first.gains and first.p < MOST_BY_CHANCE:
         return Verdict(
-            "gain", f"{METRIC} changes by {interval} on the newest slice, above zero", changes, rows
+            "gain", f"{METRIC} changes by {first.interval} on the newest slice, above zero", changes, rows
         )
     said = "lies below zero: they harm" if first.high < 0 else "includes zero"
     if first.gains:
         said = "is above zero, but so few users would often say so by chance"
     return Verdict(
         "defaults",
-        f"the best trial changes {METRIC} by {interval} on the newest slice: the interval {said}",
+        f"the best trial changes {METRIC} by {first.interval} on the newest slice: the interval {said}",
         changes,
         rows,
     )
@@ -116,7 +116,7 @@ def write_result(out: Path, result: Result, config: Config) -> None:
         "towers": result.towers,
         "lists": result.lists,
     }
-    write_atomically(out / RECORD, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_record(out / RECORD, record)
 
 
 def track_search(tracker: Tracker, out: Path, result: Result, config: Config) -> None:
@@ -146,11 +146,7 @@ def summary(out: Path, result: Result) -> Iterator[str]:
     if verdict.report:
         yield "best against given, newest slice, looked at once:"
         for row in verdict.report:
-            yield (
-                f"  {row['metric']:10} {row['difference']:+.5f} ({row['relative']:+.1%}) "
-                f"[{row['low']:+.5f}, {row['high']:+.5f}]  p = {row['p']:.4f}, {row['users']:,} users, "
-                f"{len(row['seeds'])} seeds"
-            )
+            yield f"  {row['metric']:10} {shown(row)}"
     yield from _next(out, verdict)
 
 

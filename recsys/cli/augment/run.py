@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from recsys.cli.options import data_option, out_option, seed_option
 from recsys.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ EPOCH = "SOURCE_DATE_EPOCH"
 
 
 @click.command()
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the dataset.")
+@data_option()
 @click.option("--policy", default="standard", show_default=True, help="A preset's name, or a TOML file.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write into.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Keys every draw.")
+@out_option("Folder to write into.")
+@seed_option()
 @click.option(
     "--max-expansion",
     type=click.FloatRange(0, 10),
