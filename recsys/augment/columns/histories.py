@@ -71,6 +71,11 @@ class Histories:
         return np.diff(self.offsets)
 
     @property
+    def lists(self) -> Spans:
+        """The items of each row."""
+        return Spans(self.offsets, self.items)
+
+    @property
     def owners(self) -> Ints:
         """(events,) the row of each event."""
         return np.repeat(np.arange(len(self)), self.sizes)

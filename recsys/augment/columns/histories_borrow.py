@@ -12,8 +12,8 @@ from recsys.augment.columns.histories import Histories, woven
 from recsys.augment.columns.histories_cut import Drawing, history_form
 from recsys.augment.columns.histories_put import taken_by
 from recsys.augment.columns.lending import bisected
-from recsys.augment.columns.runs import Ints, offsets_of, owners, places
-from recsys.augment.columns.spans import Lent, Names
+from recsys.augment.columns.runs import Ints, offsets_of, ordered_within, owners, places
+from recsys.augment.columns.spans import Lent, Names, Spans, held
 
 
 def _borrow(op: BorrowOp, histories: Histories, drawing: Drawing) -> Edited[Histories]:
@@ -37,17 +37,15 @@ def _usable(histories: Histories, drawing: Drawing, lent: Lent) -> tuple[Ints, I
     Each item counts once, where it is lent first; none is in the history or a target.
     """
     found, offsets = places(lent.offsets, histories.origins[drawing.rows])
-    whose, items = owners(offsets), lent.items[found]
-    good = np.flatnonzero(~taken_by(histories, drawing.rows).has(whose, items))
-    _, firsts = np.unique(whose[good] * (histories.known.side.num_items + 1) + items[good], return_index=True)
-    good = good[np.sort(firsts)]
-    return found[good], np.bincount(whose[good], minlength=len(drawing.rows))
+    asked = Spans(offsets, lent.items[found])
+    good = np.flatnonzero(~held(asked, taken_by(histories, drawing.rows), once=True))
+    return found[good], np.bincount(owners(offsets)[good], minlength=len(drawing.rows))
 
 
 def _merged(histories: Histories, rows: Ints, offsets: Ints, lent: Lent, chosen: Ints) -> Histories:
     """Lent events come in at their own time, before what the user did at the same second."""
     whose, times = owners(offsets), lent.times[chosen]
-    order = np.lexsort((times, whose))  # stable: of one second, as they were drawn
+    order = ordered_within(offsets, times)  # of one second, as they were drawn
     times, chosen = times[order], chosen[order]
     first = histories.offsets[rows][whose]
     before = bisected(histories.times, first, histories.offsets[rows + 1][whose], times) - first

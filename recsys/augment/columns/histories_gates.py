@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from recsys.augment.columns.histories import Histories
 from recsys.augment.columns.runs import Ints, offsets_of, owners, places
-from recsys.augment.columns.spans import Pairs, Spans
+from recsys.augment.columns.spans import Spans, held
 from recsys.augment.neighbours import Covisitation
 from recsys.contexts import MASKED
 from recsys.types import Floats
@@ -33,8 +33,7 @@ def related_shares(model: Covisitation, before: Histories, after: Histories) -> 
     """(n,) the share of each edited history's events that was there, or that goes with what was."""
     old, new = (_known(Spans(rows.offsets, rows.items))[0] for rows in (before, after))
     whose, sizes = owners(new.offsets), new.sizes
-    met = Pairs(owners(old.offsets), old.values, before.known.side.num_items)
-    come = np.flatnonzero(~met.has(whose, new.values))
+    come = np.flatnonzero(~held(new, old))
     foreign = come[~_near_any(model, old, whose[come], new.values[come])]
     share = 1.0 - np.bincount(whose[foreign], minlength=len(sizes)) / np.maximum(sizes, 1)
     share[(sizes == 0) | (old.sizes == 0)] = 1.0

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.augment.columns.histories import Histories
-from recsys.augment.columns.runs import Ints
-from recsys.augment.columns.spans import Pairs
+from recsys.augment.columns.runs import Ints, owners
+from recsys.augment.columns.spans import held
 from recsys.augment.constraints import Acceptance
 from recsys.contexts import MASKED
 
@@ -35,18 +35,15 @@ def judge(acceptance: Acceptance, before: Histories, after: Histories) -> Judged
         before: The originals.
         after: Their candidates, row by row.
     """
-    rows, num_items = len(before), before.known.side.num_items
-    sizes, lengths = before.sizes, after.sizes
-    owners, own = before.owners, after.owners
-    old, new = Pairs(owners, before.items, num_items), Pairs(own, after.items, num_items)
-    there = new.has(owners, before.items)
-    kept = np.bincount(owners[there], minlength=rows)
+    rows, sizes, lengths = len(before), before.sizes, after.sizes
+    there = held(before.lists, after.lists)
+    kept = np.bincount(before.owners[there], minlength=rows)
     gone = np.maximum(sizes - kept, sizes - lengths) / np.maximum(sizes, 1)
-    known = np.bincount(own[after.items != MASKED], minlength=rows)
+    known = np.bincount(after.owners[after.items != MASKED], minlength=rows)
     faults = (
         (lengths < np.minimum(acceptance.min_length, sizes)) | ((sizes > 0) & (lengths == 0)),
         gone > acceptance.max_modification,
-        _target_inserted(before, old, new),
+        _target_inserted(before, after),
         (sizes == lengths) & ~_differs(before, after, sizes == lengths),
         (lengths > 0) & (known == 0),
     )
@@ -56,13 +53,13 @@ def judge(acceptance: Acceptance, before: Histories, after: Histories) -> Judged
     return Judged(reasons, gone)
 
 
-def _target_inserted(before: Histories, old: Pairs, new: Pairs) -> NDArray[np.bool_]:
+def _target_inserted(before: Histories, after: Histories) -> NDArray[np.bool_]:
     targets = before.known.targets.take(before.origins)
-    rows = np.repeat(np.arange(len(before)), targets.sizes)
-    come = new.has(rows, targets.values)
-    rows, values = rows[come], targets.values[come]
     inserted = np.zeros(len(before), bool)
-    inserted[rows[~old.has(rows, values)]] = True
+    rows = np.unique(owners(targets.offsets)[held(targets, after.lists)])
+    some, old, new = (lists.take(rows) for lists in (targets, before.lists, after.lists))
+    come = held(some, new) & ~held(some, old)
+    inserted[rows[owners(some.offsets)[come]]] = True
     return inserted
 
 

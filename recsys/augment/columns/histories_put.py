@@ -15,7 +15,7 @@ from recsys.augment.columns.edits import Edited, Json, named, number_lists
 from recsys.augment.columns.histories import Histories, woven
 from recsys.augment.columns.histories_cut import Drawing, count_of, drawn_places, history_form
 from recsys.augment.columns.runs import Ints, offsets_of, owners, places
-from recsys.augment.columns.spans import NONE, Pairs
+from recsys.augment.columns.spans import NONE, Spans, held, joined
 from recsys.augment.extend import BackwardExtension, Counterfactual
 from recsys.augment.history import By, Insert, Substitute
 from recsys.streams import Streams
@@ -38,13 +38,9 @@ class Found(NamedTuple):
         return Json("[", pc.binary_join_element_wise(*lists, "],["), "]")
 
 
-def taken_by(histories: Histories, rows: Ints) -> Pairs:
-    """What rows may not be given: items of their histories, and targets. Rows count from 0 in their order."""
-    found, offsets = places(histories.offsets, rows)
-    targets = histories.known.targets.take(histories.origins[rows])
-    whose = np.concatenate([owners(offsets), owners(targets.offsets)])
-    items = np.concatenate([histories.items[found], targets.values])
-    return Pairs(whose, items, histories.known.side.num_items)
+def taken_by(histories: Histories, rows: Ints) -> Spans:
+    """What some rows may not be given: items of their histories, and targets."""
+    return joined(histories.lists.take(rows), histories.known.targets.take(histories.origins[rows]))
 
 
 def with_neighbours(
@@ -61,8 +57,8 @@ def with_neighbours(
         by: Whose neighbours.
     """
     near = _nearest(histories, histories.items[drawn_places(histories, drawing, offsets, positions)], top, by)
-    whose = np.repeat(owners(offsets), near.shape[1])
-    usable = (near >= 0) & ~taken_by(histories, drawing.rows).has(whose, near.reshape(-1)).reshape(near.shape)
+    asked = Spans(offsets * near.shape[1], near.reshape(-1))
+    usable = (near >= 0) & ~held(asked, taken_by(histories, drawing.rows)).reshape(near.shape)
     items = _chosen(near, usable, offsets, drawing.streams)
     kept = items >= 0
     counts = np.bincount(owners(offsets)[kept], minlength=len(drawing.rows))
@@ -184,8 +180,8 @@ def _backward(op: BackwardExtension, histories: Histories, drawing: Drawing) -> 
         walking = walking[most[walking] > step]
         steps, chances = earlier.padded(at[walking], earlier.longest), earlier.padded_chances(at[walking])
         usable = (steps >= 0) & (confidence[walking, None] * chances >= op.min_confidence)
-        whose = np.repeat(walking, steps.shape[1])
-        usable &= ~taken.has(whose, steps.reshape(-1)).reshape(steps.shape)
+        asked = Spans(np.arange(len(steps) + 1) * steps.shape[1], steps.reshape(-1))
+        usable &= ~held(asked, taken.take(walking)).reshape(steps.shape)
         usable &= ~(steps[:, :, None] == items[walking, None, :step]).any(axis=2)
         some = np.flatnonzero(usable.any(axis=1))
         walking = walking[some]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from recsys.augment.columns.runs import Ints, offsets_of, places
+from recsys.augment.columns.runs import Ints, like_sized, offsets_of, owners, places
 from recsys.augment.example import Event
 
 _WIDEST = 64
-"""Lists up to this length stand in a table, which takes four bytes for each place of each item."""
+"""Lists up to this length stand in tables: of items, with four bytes for each place of each, and of rows."""
 NONE = -2
 """No item, in a table of items; `recsys.contexts.MASKED` is another number."""
 
@@ -142,24 +142,64 @@ class Lent:
         return self.names.quoted.take(pa.array(self.lenders[entries]))
 
 
-class Pairs:
-    """A set of (row, item) pairs.
+def joined(first: Spans, second: Spans) -> Spans:
+    """Each row's list of one kind, and then its list of another."""
+    offsets = first.offsets + second.offsets
+    values = np.empty(offsets[-1], np.int64)
+    for lists, shift in ((first, second.offsets[:-1]), (second, first.offsets[1:])):
+        values[np.arange(len(lists.values)) + np.repeat(shift, lists.sizes)] = lists.values
+    return Spans(offsets, values)
+
+
+def held(asked: Spans, lists: Spans, *, once: bool = False) -> NDArray[np.bool_]:
+    """Which of the values that rows ask for are in another list of the same row; `NONE` is in none.
+
+    Short lists are held against each other value by value, which for many rows at one time is several
+    times as quick as sorting them; longer ones are sorted.
 
     Args:
-        rows: (n,)
-        items: (n,) from -1, which is `recsys.contexts.MASKED`, to below `num_items`.
-        num_items: All items are below it.
+        asked: Per row some values, `NONE` or higher.
+        lists: Per row other values, higher than `NONE`.
+        once: A value that the row has asked for before counts as held as well.
+
+    Returns:
+        (values asked for,)
     """
+    found = np.zeros(len(asked.values), np.bool_)
+    sizes = np.where(asked.sizes > 0, np.maximum(asked.sizes, lists.sizes), 0)
+    rows = np.flatnonzero(sizes > _WIDEST)
+    if len(rows):
+        found[places(asked.offsets, rows)[0]] = _among_sorted(asked.take(rows), lists.take(rows), once)
+        sizes[rows] = 0
+    for rows, _ in like_sized(sizes):
+        first, counts = asked.offsets[rows], asked.sizes[rows]
+        columns = list(_columns(lists, rows))
+        for turn in range(int(counts.max())):
+            asks = asked.values.take(first + turn, mode="clip")  # of another row where there is none
+            there = np.zeros(len(rows), np.bool_)
+            for column in columns:
+                there |= column == asks
+            if once:
+                columns.append(asks)
+            more = np.flatnonzero(counts > turn)
+            found[first[more] + turn] = there[more]
+    return found
 
-    def __init__(self, rows: Ints, items: Ints, num_items: int) -> None:
-        self._step = num_items + 2
-        self._keys = np.sort(rows * self._step + items)
 
-    def has(self, rows: Ints, items: Ints) -> NDArray[np.bool_]:
-        """Which of other pairs are in it; of `NONE` none is."""
-        if not len(self._keys):
-            return np.zeros(len(items), bool)
-        asked = rows * self._step + items
-        places = np.minimum(np.searchsorted(self._keys, asked), len(self._keys) - 1)
-        found: NDArray[np.bool_] = self._keys[places] == asked
-        return found
+def _columns(lists: Spans, rows: Ints) -> Iterator[Ints]:
+    """The first values of some rows, then the second, and on; where there is no more, what no list has."""
+    first, counts = lists.offsets[rows], lists.sizes[rows]
+    for turn in range(int(counts.max())):
+        yield np.where(counts > turn, lists.values.take(first + turn, mode="clip"), NONE - 1)
+
+
+def _among_sorted(asked: Spans, lists: Spans, once: bool) -> NDArray[np.bool_]:
+    """`held`, for lists of any length."""
+    top = 1 + max(int(asked.values.max(initial=0)), int(lists.values.max(initial=0)))
+    keys, known = (owners(one.offsets) * (top - NONE) + one.values - NONE for one in (asked, lists))
+    found = np.isin(keys, known)
+    if once:
+        again = np.ones(len(keys), np.bool_)
+        again[np.unique(keys, return_index=True)[1]] = False
+        found |= again
+    return found
