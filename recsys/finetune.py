@@ -218,7 +218,7 @@ class _Tuning:
         positions, candidates = self.draws.held_against(items, rng)
         pairs = pairs_among(target_pairs(self.contexts, positions), candidates.rows)
         kept = torch.from_numpy(
-            (rng.random(len(self.text)) >= self.config.train.residual_dropout).astype(np.float32)
+            (rng.random(len(self.text)) >= self.config.finetune.residual_dropout).astype(np.float32)
         ).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
         twice = self.config.finetune.gradient_cache

@@ -117,8 +117,11 @@ class FinetuneConfig(Section):
     """`drawn`: a step's items against one another. `all`: against every seen item, refreshed now and then."""
     gradient_cache: bool = False
     """Encode each step's texts twice, so that memory holds one batch's graph: large steps on small memory."""
-    learning_rate: float = Field(2e-5, gt=0)
+    learning_rate: float = Field(1e-4, gt=0)
     """Peak rate for the encoder's weights."""
+    residual_dropout: float = Field(0.95, ge=0, lt=1)
+    """Chance that an item's residual is dropped for a step: what events teach then goes into the texts,
+    and so to items without events."""
     drift_weight: float = Field(0.1, ge=0)
     """Weight of the cosine distance between an item's new and un-tuned vector: it protects cold items."""
     refresh_steps: int = Field(20, ge=1)

@@ -228,10 +228,10 @@ def test_cold_items_keep_their_vectors_until_the_end(world, config, tmp_path):
 def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_path, against):
     """Few items of many per step and large steps: texts must stay apart, and the whole catalogue ranked."""
     settings = {"steps": 60, "max_passes": 1000.0, "items_per_step": 8, "contexts_per_step": 64}
-    settings["candidates"] = against
+    settings |= {"candidates": against, "residual_dropout": 0.3}  # the bounds below were measured so
     tune_less = config.finetune.model_copy(update=settings)
     name = config.encoder.model_copy(update={"name": str(tiny_bert)})
-    plain = config.model.model_copy(update={"item_bias": False})  # the bounds below were measured without
+    plain = config.model.model_copy(update={"item_bias": False})  # and without a bias
     strong = config.model_copy(update={"finetune": tune_less, "encoder": name, "model": plain})
     rng = np.random.default_rng(1)
     texts = [" ".join(rng.choice(WORDS, 3)) + f" {i % 30}" for i in range(120)]
@@ -270,6 +270,20 @@ def test_drawn_candidates_estimate_the_full_softmax():
         told = scores[drawn.rows] + drawn.log_corrections
         estimates.append(np.exp(told[drawn.rows != 7]).sum())
     assert np.mean(estimates) == pytest.approx(full, rel=0.03)
+
+
+def test_residuals_are_dropped_as_finetuning_asks_and_not_as_the_towers_do(world, config, tmp_path):
+    """With every residual gone the first loss is that of the texts alone, whatever the towers learned."""
+
+    def first_loss(dropped, folder):
+        settings = config.finetune.model_copy(update={"residual_dropout": dropped, "steps": 1})
+        return tuned(world, config.model_copy(update={"finetune": settings}), tmp_path / folder).losses[0]
+
+    assert first_loss(0.0, "kept") < first_loss(0.999, "gone")
+    other = config.model_copy(update={"train": config.train.model_copy(update={"residual_dropout": 0.9})})
+    settings = config.finetune.model_copy(update={"residual_dropout": 0.0, "steps": 1})
+    same = tuned(world, other.model_copy(update={"finetune": settings}), tmp_path / "other").losses[0]
+    assert same == first_loss(0.0, "again")
 
 
 def test_drift_is_held_back(world, config, tmp_path):
