@@ -46,12 +46,13 @@ def suggestion(wanted: str, names: Sequence[str]) -> str:
 
 
 def note_near_misses(names: Sequence[str], contract: Sequence[str], notes: Notes, rows: int) -> None:
-    """Point at optional columns that are there under a slightly different name (`eventType`)."""
-    plain = {_plain(name): name for name in contract}
-    for name in names:
-        meant = plain.get(_plain(name))
-        if name not in contract and meant is not None and meant not in names:
-            notes.add("column_near_miss", name, rows, f"rename it to {meant}")
+    """Point at optional columns that are there under another name (`eventType`, `release_date`)."""
+    others = {_plain(name): name for name in names if name not in contract}
+    for meant in contract:
+        candidates = (_plain(meant), *_OTHER_NAMES.get(meant, ()))
+        found = next((others[name] for name in candidates if name in others), None)
+        if meant not in names and found is not None:
+            notes.add("column_near_miss", found, rows, f"rename it to {meant}")
 
 
 def attributes(table: pa.Table, contract: Sequence[str], notes: Notes) -> dict[str, object]:
