@@ -1,4 +1,8 @@
-"""HTML pages from templates: all text is escaped, and a name that a template lacks is an error."""
+"""HTML pages from templates: all text is escaped, and a name that a template lacks is an error.
+
+`pages.html` is what all pages stand on: one head, one style, nothing loaded from anywhere. `pages_parts.html`
+has the macros that several of them draw with.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,12 @@ def render(
     """The page of a template file.
 
     Args:
-        template: A jinja2 template; others that it includes lie beside it.
+        template: A jinja2 template, which extends `pages.html`.
         content: What it names.
         filters: Filters of its own, by name.
     """
     environment = Environment(
-        loader=FileSystemLoader(template.parent),
+        loader=FileSystemLoader([template.parent, Path(__file__).parent]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
