@@ -199,8 +199,8 @@ class RankConfig(Section):
     """Passes over the ranking lists at most."""
     learning_rate: float = Field(2e-3, gt=0)
     """Rate of AdamW."""
-    max_users: int = Field(8000, ge=1)
-    """Users whose lists train the ranker, drawn at random when there are more."""
+    max_lists: int = Field(8000, ge=1)
+    """Lists that train the ranker at most, one per user and slice; of more, users are drawn."""
     new_items: int | None = Field(None, ge=0, le=10)
     """Of the first twenty places, how many hold items that nobody has had, moved up into the second ten where
     ranking brings too few: it buys them their first buyers and costs places 11 to 20 some that sell; the

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Set
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,6 +109,16 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
     )
 
 
+def drawn_users(num_lists: Mapping[str, int], most: int, seed: int) -> set[str]:
+    """Everybody, or users drawn at random as long as their lists are at most so many in all."""
+    users = sorted(num_lists)
+    if sum(num_lists.values()) <= most:
+        return set(users)
+    order = generator(seed, "ranker", "users").permutation(len(users))
+    sizes = np.cumsum([num_lists[users[i]] for i in order])
+    return {users[i] for i in order[: np.searchsorted(sizes, most, side="right")]}
+
+
 def train_ranker(
     slices: Sequence[Slice],
     config: RankConfig,
@@ -133,13 +144,11 @@ def train_ranker(
     Raises:
         ArtifactError: the exported graph ranks differently from the model.
     """
-    users = sorted({str(query.user_id) for one in slices for query in one.queries})
-    if len(users) > config.max_users:
-        picked = generator(seed, "ranker", "users").permutation(len(users))[: config.max_users]
-        users = [users[i] for i in picked]
+    asked = Counter(str(query.user_id) for one in slices for query in one.queries)
+    users = drawn_users(asked, config.max_lists, seed)
     if len(users) < MIN_LISTS:
         return {"kept": False, "why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
-    lists = joined_lists(slices, set(users))
+    lists = joined_lists(slices, users)
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     labelled = int(
@@ -147,10 +156,9 @@ def train_ranker(
     )
     if labelled < MIN_LISTS:
         return {"kept": False, "why": f"{labelled} lists hold a label, {MIN_LISTS} needed"}
-    asked = set(users)
     wanted = sum(
         len(rows) for one in slices for query, rows in zip(one.queries, one.targets, strict=True)
-        if query.user_id in asked
+        if query.user_id in users
     )  # fmt: skip
     made, figures = choose_form(lists, config, seed)
     parity = export_ranker(made, lists, path)
@@ -172,7 +180,7 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
     Users are judged in thirds, each by models fitted on the other two; one third where there are many. What
     is chosen is then fitted on everybody.
     """
-    useful = np.sort(np.concatenate(split_lists(lists, config, seed)))
+    useful = np.sort(np.concatenate(split_lists(lists, seed)))
     kind: str = config.kind
     verdict: dict[str, Any] = {"why": "rank.kind asks for it"}
     if config.kind == "auto":

@@ -85,17 +85,15 @@ class Ranker(nn.Module):
         return total.squeeze(-1)
 
 
-def split_lists(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Rows, Rows]:
+def split_lists(lists: RankingLists, seed: int) -> tuple[Rows, Rows]:
     """Lists with a label, as those to fit on and those to judge by, each user's on one side.
-
-    At most `config.max_users` users take part.
 
     Raises:
         ValueError: fewer than ten have one.
     """
     useful = np.flatnonzero([lists.labels[a:b].any() for a, b in _spans(lists)])
     owners = lists.users[useful]
-    users = generator(seed, "ranker", "split").permutation(np.unique(owners))[: config.max_users]
+    users = generator(seed, "ranker", "split").permutation(np.unique(owners))
     if len(users) < 10:
         raise ValueError(f"{len(users)} lists have a label; a ranker needs at least 10")
     cut = max(1, int(len(users) * VALIDATION_SHARE))
@@ -110,7 +108,7 @@ def fit_ranker(
     Listwise softmax cross-entropy (Cao et al., ICML 2007), once over the whole list and once over its
     novel part, since a shop asks for both.
     """
-    fit, held_out = split_lists(lists, config, seed)
+    fit, held_out = split_lists(lists, seed)
     if epochs is not None:
         fit = np.concatenate([fit, held_out])
     torch.manual_seed(derive(seed, "ranker", "weights") % 2**63)

@@ -19,7 +19,7 @@ from recsys.data.split import temporal_cuts
 from recsys.fit import INDEX, Shop
 from recsys.loading import FACTS_FILE
 from recsys.model.ranker import RankingLists, split_lists
-from recsys.ranking import joined_lists
+from recsys.ranking import drawn_users, joined_lists
 from recsys.ranking_slices import ranking_slices, slice_cuts
 
 
@@ -97,6 +97,17 @@ def test_lists_of_one_user_are_joined_and_never_on_both_sides(made: Made, fit: P
     twice = RankingLists(
         np.zeros((160, 2), np.float32), labels, np.ones(160, bool), np.arange(0, 161, 2), owners
     )
-    fit_on, judged = split_lists(twice, config.rank, 0)
+    fit_on, judged = split_lists(twice, 0)
     assert not set(owners[fit_on]) & set(owners[judged])
     assert len(fit_on) + len(judged) == 80
+
+
+@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 3)), st.integers(1, 40))
+def test_users_are_drawn_until_their_lists_are_enough(num_lists: dict[str, int], most: int) -> None:
+    drawn = drawn_users(num_lists, most, 0)
+    taken = sum(num_lists[user] for user in drawn)
+    assert taken <= max(most, 0)
+    if sum(num_lists.values()) <= most:
+        assert drawn == set(num_lists)
+    else:
+        assert taken > most - 3

@@ -75,7 +75,7 @@ FEW_TREES = RankConfig(trees=40, epochs=2, leaves=8)
 
 def test_trees_find_what_two_features_say_together_and_one_seed_gives_one_booster() -> None:
     lists = lists_where_two_features_decide_together()
-    fit, held_out = split_lists(lists, FEW_TREES, 0)
+    fit, held_out = split_lists(lists, 0)
     one, two = (fit_trees(lists, fit, FEW_TREES, 0) for _ in range(2))
     np.testing.assert_array_equal(one.predict(lists.features), two.predict(lists.features))
     chance = _ndcg(lambda features: features[:, 2], lists, held_out, novel=False)
