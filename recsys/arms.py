@@ -48,6 +48,7 @@ from recsys.runs import open_run
 from recsys.thin import ATTRIBUTES, thin_items
 from recsys.train import fit_towers
 from recsys.types import Floats, Rows
+from recsys.words import variant_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -338,14 +339,9 @@ class Trials:
             return None, {}
         items, texts = self.shop.dataset.items, self.prepared.texts
         grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit, self._unit)
-        seen = set(seen_items(fit, counts).tolist())  # training never reads the text of another
-        read = {row: text for row, text in grown.texts.items() if row in seen}
-        if not read:
-            return None, grown.counts
-        variants = np.zeros_like(self.text_vectors)
-        rows = np.fromiter(read, np.int64, len(read))
-        variants[rows] = self._whitening.apply(self._encoded(list(read.values())))
-        return variants, grown.counts
+        read = np.zeros(len(texts), np.bool_)
+        read[seen_items(fit, counts)] = True
+        return variant_vectors(grown, read, self._encoded, self._whitening), grown.counts
 
     def _unit(self, texts: Sequence[str]) -> Floats:
         """Vectors of unit norm, for gates."""

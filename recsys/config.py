@@ -294,6 +294,21 @@ def validate_config(tree: Mapping[str, Any], source: str) -> Config:
         raise ConfigError(f"{source}: {name}: {first['msg']} (got {first['input']!r})") from error
 
 
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The configuration with other values of some settings, by dotted name.
+
+    Raises:
+        ConfigError: a value is out of its bounds.
+    """
+    if not settings:
+        return config
+    tree = config.model_dump(mode="json")
+    for name, value in settings.items():
+        section, _, key = name.partition(".")
+        tree[section][key] = value
+    return validate_config(tree, source=", ".join(f"{name}={value}" for name, value in settings.items()))
+
+
 def _apply_setting(tree: dict[str, Any], setting: str) -> None:
     name, separator, text = setting.partition("=")
     parts = name.strip().split(".")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ from recsys.fit import Shop, held_out_queries
 from recsys.recommend import Recommender
 from recsys.thin import ATTRIBUTES
 from recsys.types import Augmenter, Floats, Query, Rows
+
+logger = logging.getLogger(__name__)
 
 K = 50
 """Length of the lists that are measured."""
@@ -65,8 +69,12 @@ class Measured:
         return {f"{one.task} {HEADLINE}": round(one[HEADLINE].mean, 5) for one in ours}
 
     def notes(self) -> list[str]:
-        """What is missing, in sentences."""
-        return [*say_left_out(self.left_out), *say_cases(self.cases)]
+        """What is missing, and what a row stands for, in sentences."""
+        names = {one.name for one in self.evaluations}
+        notes = [*say_left_out(self.left_out), *say_cases(self.cases)]
+        if TOWERS in names:
+            notes.append(f"{TOWERS}: the run's two towers alone, a part of it and no baseline.")
+        return notes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for metrics.json and the manifest."""
@@ -159,11 +167,16 @@ class Table:
 def systems(recommender: Recommender, queries: Callable[[Task], Sequence[Query]]) -> dict[str, Lists]:
     """The run and its towers alone, as what ranks the catalogue for a task's queries."""
     found = {SYSTEM: recommender, TOWERS: recommender.by_towers_alone()}
+    once = functools.cache(queries)  # both are asked the same
 
-    def lists(asked: Recommender) -> Lists:
-        return lambda task: ranked_rows(asked, queries(task), K)
+    def lists(name: str, asked: Recommender) -> Lists:
+        def ranked(task: Task) -> Rows:
+            logger.info("lists of %s, task %s: %d to rank", name, task, len(once(task)))
+            return ranked_rows(asked, once(task), K)
 
-    return {name: lists(asked) for name, asked in found.items() if asked is not None}
+        return ranked
+
+    return {name: lists(name, asked) for name, asked in found.items() if asked is not None}
 
 
 def later_cases(shop: Shop, cut: int) -> Cases:

@@ -57,7 +57,7 @@ class Progress:
             left = (self._total - self._done) / max(self.rate, 1e-9)
             logger.info(
                 "%s: %s of %s %s, %s/s, %d s left %s",
-                self._label, f"{self._done:,}", f"{self._total:,}", self._unit, f"{self.rate:,.0f}",
+                self._label, f"{self._done:,}", f"{self._total:,}", self._unit, _shown(self.rate),
                 left, note,
             )  # fmt: skip
 
@@ -69,3 +69,8 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _shown(rate: float) -> str:
+    """A speed: whole where there are many a second, with a digit more where there are few."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from recsys.rank_graph import mixed_graph, network_graph, trees_graph
 from recsys.recommend import Recommender
 from recsys.scorer import OnnxScorer
 from recsys.types import Floats, Query, Rows
+
+logger = logging.getLogger(__name__)
 
 _CHUNK = 256
 _TOLERANCE = 1e-3
@@ -93,10 +96,11 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
     """Candidates and labels of the users' queries in every slice, with their owners."""
     numbers = {user: number for number, user in enumerate(sorted(users))}
     parts, owners = [], []
-    for recommender, queries, targets in slices:
+    for number, (recommender, queries, targets) in enumerate(slices, start=1):
         picked = [i for i, query in enumerate(queries) if query.user_id in numbers]
         if not picked:
             continue
+        logger.info("ranker: %d lists as of part %d of %d", len(picked), number, len(slices))
         parts.append(collect_lists(recommender, [queries[i] for i in picked], [targets[i] for i in picked]))
         owners += [numbers[str(queries[i].user_id)] for i in picked]
     starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
@@ -187,6 +191,7 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
         kind, verdict = "neural", {"why": "LightGBM and onnxmltools are not installed"}
         if trees_available():
             kind, verdict = _judged(lists, useful, config, seed)
+    logger.info("ranker: '%s' is fitted on %d lists", kind, len(useful))
     network, figures = fit_ranker(lists, config, seed)
     if kind != "trees":
         network, _ = fit_ranker(lists, config, seed, max(figures["best_epoch"], 1))
@@ -201,7 +206,8 @@ def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) ->
     thirds = np.array_split(generator(seed, "ranker", "thirds").permutation(users), 3)
     judged = thirds if len(users) <= _CROSSED_USERS else thirds[:1]
     reached: dict[str, list[dict[str, float]]] = {kind: [] for kind in FORMS}
-    for third in judged:
+    for number, third in enumerate(judged, start=1):
+        logger.info("ranker: fitted without part %d of %d of %d users", number, len(judged), len(users))
         theirs = np.isin(owners, third)
         rest = lists.take(useful[~theirs])
         everybody = np.arange(len(rest))

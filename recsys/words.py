@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,14 +66,31 @@ class Words:
         return replace(self, changed=changed, variants=self._encoded(changed))
 
     def _encoded(self, changed: TextVariants) -> Floats | None:
-        texts = {row: text for row, text in changed.texts.items() if self.sold[row]}
-        if not texts:
-            return None
-        encode: Callable[[Sequence[str]], Floats] = self.encoder.encode if self.adapted else self.known.raw
-        rows = np.fromiter(texts, np.int64, len(texts))
-        variants = np.zeros_like(self.vectors)
-        variants[rows] = self.whitening.apply(encode(list(texts.values())))
-        return variants
+        encode = self.encoder.encode if self.adapted else self.known.raw
+        return variant_vectors(changed, self.sold, encode, self.whitening)
+
+
+def variant_vectors(
+    changed: TextVariants,
+    read: NDArray[np.bool_],
+    encode: Callable[[list[str]], Floats],
+    whitening: Whitening,
+) -> Floats | None:
+    """(n, dim) vectors of augmented texts, zero where an item has none; None where nobody has one.
+
+    Args:
+        changed: The texts.
+        read: (n,) items whose text training reads: the variants of others are not encoded.
+        encode: Texts to un-whitened vectors.
+        whitening: What makes them those of the catalogue's space.
+    """
+    texts = {row: text for row, text in changed.texts.items() if read[row]}
+    if not texts:
+        return None
+    vectors = whitening.apply(encode(list(texts.values())))
+    variants = np.zeros((len(read), vectors.shape[1]), np.float32)
+    variants[list(texts)] = vectors
+    return variants
 
 
 def words_of(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> Words:

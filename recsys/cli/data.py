@@ -31,6 +31,7 @@ def check(folder: Path, as_json: bool, config: Path | None, settings: tuple[str,
         click.echo(json.dumps(report.to_json(), ensure_ascii=False, indent=1))
     else:
         Console().print(report.render())
+        click.echo(f"next: recsys run --data {folder} --out RUNS")
 
 
 @command.command()

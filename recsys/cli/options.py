@@ -98,7 +98,7 @@ def require_optuna() -> None:
 
 
 def quiet(*rooms: str) -> None:
-    """Leave out what rooms log of every training , unless everything is wanted."""
+    """Leave out what rooms log of every training, unless everything is wanted."""
     if not logging.getLogger().isEnabledFor(logging.DEBUG):
         for room in rooms:
             logging.getLogger(room).setLevel(logging.WARNING)

@@ -16,8 +16,8 @@ from recsys.augment.op import Op
 from recsys.augment.policy import Branch, Policy, load_policy
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS, Representation
-from recsys.compare.contenders import Contender, Entered, changed
-from recsys.config import AUTO, Config, RetrieveConfig
+from recsys.compare.contenders import Contender, Entered
+from recsys.config import AUTO, Config, RetrieveConfig, with_settings
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
 from recsys.rank_features import FEATURE_GROUPS, SOURCES
@@ -96,7 +96,7 @@ def flipped(config: Config) -> dict[str, dict[str, Any]]:
             for value in _others(field, now):
                 changes = {f"{section}.{name}": value}
                 try:
-                    changed(config, changes)
+                    with_settings(config, changes)
                 except ConfigError:  # two settings that exclude each other: not an option here
                     continue
                 found[f"{name}={_short(value)}"] = changes

@@ -12,7 +12,7 @@ import tomli_w
 
 from recsys.arms import Arm
 from recsys.augment.policy import load_policy
-from recsys.config import AUTO, WHICH_POLICY, AugmentConfig, Config, load_config, validate_config
+from recsys.config import AUTO, WHICH_POLICY, AugmentConfig, Config, load_config
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
 from recsys.search.space import OFF, fingerprint
@@ -202,17 +202,6 @@ def _refuse_differences(configs: Mapping[str, Config], base: Config | None) -> N
                 f"arms may differ in [augment] alone: {setting} is {mine!r} in {first} and {theirs!r} in "
                 f"{name}{more}. Give what all arms share with --config or --set"
             )
-
-
-def changed(config: Config, changes: Mapping[str, Any]) -> Config:
-    """A configuration with other values of some settings, by dotted name."""
-    if not changes:
-        return config
-    tree = config.model_dump(mode="json")
-    for name, value in changes.items():
-        section, _, key = name.partition(".")
-        tree[section][key] = value
-    return validate_config(tree, source=", ".join(f"{name}={value}" for name, value in changes.items()))
 
 
 def differences(one: Config, other: Config) -> dict[str, tuple[Any, Any]]:

@@ -14,10 +14,10 @@ import numpy as np
 
 from recsys.arms import K, Trials, When
 from recsys.artifacts import write_atomically
-from recsys.compare.contenders import Contender, changed
+from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept
-from recsys.config import Config
+from recsys.config import Config, with_settings
 from recsys.evaluate.evaluate import Task
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
@@ -63,7 +63,7 @@ class WholeLists:
         if share < 1:
             raise ValueError("sources know all users: a part of the data is compared by the towers alone")
         trials, started = self.trials, time.perf_counter()
-        config = changed(trials.config, contender.changes)
+        config = with_settings(trials.config, contender.changes)
         config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed})})
         folder, about = self._fits(contender, seed, epochs, config)
         fitted = time.perf_counter()

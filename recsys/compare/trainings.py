@@ -12,9 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from recsys.arms import Arm, Trials
-from recsys.compare.contenders import Contender, changed
+from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
+from recsys.config import with_settings
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
 from recsys.progress import Progress
@@ -70,7 +71,7 @@ class TowersAlone:
 
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
-        config = changed(self.trials.config, contender.changes)
+        config = with_settings(self.trials.config, contender.changes)
         done = self.trials.run(
             contender.arm, seed, when="report", epochs=epochs, share=share, config=config, task=self.task
         )

@@ -74,8 +74,8 @@ def loss_curves(losses: Mapping[str, Sequence[Sequence[float]]]) -> str:
     with mpl.rc_context(STYLE):
         canvas = Canvas(figsize=(7.6, 3.2), layout="constrained")
         axes = canvas.add_subplot()
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for name, seeds in losses.items():
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             mean = np.mean(np.asarray(seeds), axis=0)
             axes.plot(np.arange(1, len(mean) + 1), mean, marker=".", lw=1.4, label=label(name))
         _finish(axes, "epoch", "training loss")

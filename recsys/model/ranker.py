@@ -95,7 +95,7 @@ def split_lists(lists: RankingLists, seed: int) -> tuple[Rows, Rows]:
     owners = lists.users[useful]
     users = generator(seed, "ranker", "split").permutation(np.unique(owners))
     if len(users) < 10:
-        raise ValueError(f"{len(users)} lists have a label; a ranker needs at least 10")
+        raise ValueError(f"{len(users)} users have a list with a label; a ranker needs at least 10")
     cut = max(1, int(len(users) * VALIDATION_SHARE))
     return useful[np.isin(owners, users[cut:])], useful[np.isin(owners, users[:cut])]
 
@@ -113,7 +113,7 @@ def fit_ranker(
         fit = np.concatenate([fit, held_out])
     torch.manual_seed(derive(seed, "ranker", "weights") % 2**63)
     model = Ranker(lists.features.shape[1], config.hidden)
-    _standardise(model, lists, fit)
+    _standardise(model, lists.take(fit))
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     best, best_epoch, state = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
     history = []
@@ -122,7 +122,7 @@ def fit_ranker(
         order = generator(seed, "ranker", "order", epoch).permutation(fit)
         losses = []
         for start in range(0, len(order), 32):
-            loss = _loss(model, lists, order[start : start + 32])
+            loss = _loss(model, lists.take(order[start : start + 32]))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -157,35 +157,29 @@ def neural_scores(model: Ranker) -> Scores:
     return score
 
 
-def ranking_figures(score: Scores, lists: RankingLists, users: Rows) -> dict[str, float]:
-    """Mean ndcg@10 over users' candidates (the ideal knows their labels only), of all and of novel items."""
+def ranking_figures(score: Scores, lists: RankingLists, some: Rows) -> dict[str, float]:
+    """Mean ndcg@10 over some of the lists, of all and of novel items; the ideal knows candidates alone."""
     return {
-        "all": _ndcg(score, lists, users, novel=False),
-        "novel": _ndcg(score, lists, users, novel=True),
+        "all": _ndcg(score, lists, some, novel=False),
+        "novel": _ndcg(score, lists, some, novel=True),
     }
 
 
-def _standardise(model: Ranker, lists: RankingLists, users: NDArray[np.int64]) -> None:
-    spans = _spans(lists)
-    rows = np.concatenate([np.arange(*spans[user]) for user in users])
-    seen = torch.from_numpy(np.ascontiguousarray(lists.features[rows]))
+def _standardise(model: Ranker, lists: RankingLists) -> None:
+    seen = torch.from_numpy(np.ascontiguousarray(lists.features))
     model.low.copy_(seen.amin(0))
     model.high.copy_(seen.amax(0))
     model.mean.copy_(seen.mean(0))
     model.scale.copy_(seen.std(0).clamp_min(1e-3))
 
 
-def _loss(model: Ranker, lists: RankingLists, users: NDArray[np.int64]) -> Tensor:
-    spans = _spans(lists)
-    rows = np.concatenate([np.arange(*spans[user]) for user in users])
-    groups = torch.from_numpy(np.repeat(np.arange(len(users)), [spans[u][1] - spans[u][0] for u in users]))
-    scores = model(torch.from_numpy(lists.features[rows]))
-    labels = torch.from_numpy(lists.labels[rows])
-    novel = torch.from_numpy(lists.novel[rows])
+def _loss(model: Ranker, lists: RankingLists) -> Tensor:
+    num = len(lists)
+    groups = torch.from_numpy(np.repeat(np.arange(num), np.diff(lists.offsets)))
+    scores, labels = model(torch.from_numpy(lists.features)), torch.from_numpy(lists.labels)
+    novel = torch.from_numpy(lists.novel)
     everything = torch.ones_like(novel)
-    return _listwise(scores, labels, groups, everything, len(users)) + _listwise(
-        scores, labels, groups, novel, len(users)
-    )
+    return _listwise(scores, labels, groups, everything, num) + _listwise(scores, labels, groups, novel, num)
 
 
 def _listwise(scores: Tensor, labels: Tensor, groups: Tensor, mask: Tensor, num: int) -> Tensor:
@@ -200,11 +194,11 @@ def _listwise(scores: Tensor, labels: Tensor, groups: Tensor, mask: Tensor, num:
     return per_list.sum() / (counts > 0).sum().clamp_min(1)
 
 
-def _ndcg(score: Scores, lists: RankingLists, users: Rows, *, novel: bool, k: int = 10) -> float:
+def _ndcg(score: Scores, lists: RankingLists, some: Rows, *, novel: bool, k: int = 10) -> float:
     spans, values = _spans(lists), []
     discount = 1 / np.log2(np.arange(2, k + 2))
-    for user in users:
-        rows = np.arange(*spans[user])
+    for place in some:
+        rows = np.arange(*spans[place])
         if novel:
             rows = rows[lists.novel[rows]]
         labels = lists.labels[rows]

@@ -21,8 +21,8 @@ def trees_available() -> bool:
     return find_spec("lightgbm") is not None and find_spec("onnxmltools") is not None
 
 
-def fit_trees(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -> Any:
-    """A LightGBM booster fitted on the users' lists, and once more on their novel part.
+def fit_trees(lists: RankingLists, some: Rows, config: RankConfig, seed: int) -> Any:
+    """A LightGBM booster fitted on some of the lists, and once more on their novel part.
 
     Where nobody comes back for an item both are the same, and the lists are read once.
 
@@ -35,9 +35,9 @@ def fit_trees(lists: RankingLists, users: Rows, config: RankConfig, seed: int) -
         )
     import lightgbm
 
-    rows, sizes = _grouped(lists, users, np.ones(len(lists.labels), np.bool_))
+    rows, sizes = _grouped(lists, some, np.ones(len(lists.labels), np.bool_))
     if (lists.labels[rows] > 0)[~lists.novel[rows]].any():
-        more, again = _grouped(lists, users, lists.novel)
+        more, again = _grouped(lists, some, lists.novel)
         rows, sizes = np.concatenate([rows, more]), np.concatenate([sizes, again])
     settings = {
         "objective": "lambdarank",
@@ -83,18 +83,18 @@ def tree_scores(booster: Any) -> Scores:
     return score
 
 
-def usual_spread(score: Scores, lists: RankingLists, users: Rows) -> float:
-    """The mean over users of the standard deviation of a list's scores: the scale at which models mix."""
+def usual_spread(score: Scores, lists: RankingLists, some: Rows) -> float:
+    """The mean over some lists of the standard deviation of their scores: the scale at which models mix."""
     offsets = lists.offsets
-    spreads = [score(lists.features[offsets[u] : offsets[u + 1]]).std() for u in users.tolist()]
+    spreads = [score(lists.features[offsets[u] : offsets[u + 1]]).std() for u in some.tolist()]
     return max(float(np.mean(spreads)), 1e-6)
 
 
-def _grouped(lists: RankingLists, users: Rows, mask: NDArray[np.bool_]) -> tuple[Rows, Rows]:
-    """Rows of the users' lists within the mask, and how many each list has; only lists with a label."""
+def _grouped(lists: RankingLists, some: Rows, mask: NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    """Rows of some lists within the mask, and how many each list has; only lists with a label."""
     rows, sizes = [np.empty(0, np.int64)], []
-    for user in users.tolist():
-        span = np.arange(lists.offsets[user], lists.offsets[user + 1])
+    for place in some.tolist():
+        span = np.arange(lists.offsets[place], lists.offsets[place + 1])
         span = span[mask[span]]
         if lists.labels[span].any():
             rows.append(span)

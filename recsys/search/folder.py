@@ -6,15 +6,16 @@ import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from recsys.artifacts import alone, write_atomically
 from recsys.config import Config
 from recsys.data.interactions import load_dataset
-from recsys.errors import ConfigError, InputError
+from recsys.errors import ArtifactError, ConfigError, InputError
 
+T = TypeVar("T")
 WORK = "work"
 """Prepared features and vectors, within the folder."""
 DATABASE, SPENT, RUNS = "trials.db", "spent.json", "runs"
@@ -70,6 +71,25 @@ def same_search(path: Path, identity: Mapping[str, str]) -> None:
             f"{path.parent} holds a search with another {', '.join(other)}. "
             "Give another --out, or --fresh to begin anew there"
         )
+
+
+def read_record(path: Path, read: Callable[[Any], T], again: str) -> T | None:
+    """What `write_record` wrote, None before.
+
+    Args:
+        path: The record.
+        read: Makes a result of it.
+        again: The command that begins anew, for an error.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return read(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error!r}); {again} with --fresh") from error
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +13,9 @@ from recsys.arms import Arm
 from recsys.artifacts import write_atomically
 from recsys.augment.policy import Policy, load_policy
 from recsys.config import WHICH_POLICY, AugmentConfig
-from recsys.errors import ArtifactError
 from recsys.search.explore import METRIC, Trial
 from recsys.search.finals import Difference, shown
-from recsys.search.folder import write_record
+from recsys.search.folder import read_record, write_record
 from recsys.search.space import OFF, Facts
 
 BEST, SETTINGS, RECORD = "best.toml", "augment.toml", "search.json"
@@ -64,11 +62,8 @@ class Result:
         Raises:
             ArtifactError: the record is damaged.
         """
-        path = out / RECORD
-        if not path.is_file():
-            return None
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+
+        def read(known: dict[str, Any]) -> Result:
             verdict = Verdict(
                 known["verdict"],
                 known["reason"],
@@ -80,8 +75,8 @@ class Result:
             )
             facts = Facts(known["ops"], known["ops_left_out"])
             return cls(verdict, (), facts, known["seconds"], known["minutes"], known)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error!r}); search with --fresh") from error
+
+        return read_record(out / RECORD, read, "search")
 
 
 def undecided(reason: str, finalists: Sequence[tuple[Arm, list[Difference]]] = ()) -> Verdict:

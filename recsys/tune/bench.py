@@ -15,7 +15,7 @@ import numpy as np
 
 from recsys.arms import Arm, Trials, When
 from recsys.artifacts import write_atomically
-from recsys.config import Config
+from recsys.config import Config, with_settings
 from recsys.data.contexts_from import contexts_before
 from recsys.data.split import held_out_targets
 from recsys.evaluate.answers import answer_sheet
@@ -31,7 +31,7 @@ from recsys.recommend import Recommender
 from recsys.search.bench import Score
 from recsys.search.explore import METRIC, PROXY_ROWS
 from recsys.train import fit_towers
-from recsys.tune.space import LISTS, Values, with_values
+from recsys.tune.space import LISTS, Values
 from recsys.tune.study import Judged, OnEpoch
 
 _CHOSEN = "chosen.json"
@@ -166,7 +166,7 @@ class TrialsBench:
     def _most(self, config: Config) -> Shop:
         """The shop, with the weights of every source that a trial may ask for."""
         most = {knob.setting: round(knob.high) for knob in LISTS if knob.setting.startswith("retrieve.")}
-        return self._shop(with_values(config, most))
+        return self._shop(with_settings(config, most))
 
     def _rank(
         self, config: Config, folder: Path, path: Path, users: set[str] | None, seed: int
@@ -203,7 +203,7 @@ class TrialsBench:
         return Shop(self._trials.shop.dataset, config)
 
     def _config(self, values: Values, seed: int) -> Config:
-        config = with_values(self._trials.config, values)
+        config = with_settings(self._trials.config, values)
         return config.model_copy(update={"run": config.run.model_copy(update={"seed": seed})})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from recsys.config import Config, validate_config
+from recsys.config import Config
 from recsys.search.settings import Asker
 
 Values = Mapping[str, Any]
@@ -82,30 +82,6 @@ def fitting(knobs: Sequence[Knob], config: Config) -> tuple[Knob, ...]:
 def values_of(knobs: Sequence[Knob], config: Config) -> dict[str, Any]:
     """What a configuration has at the knobs."""
     return {knob.setting: _read(config, knob.setting) for knob in knobs}
-
-
-def with_values(config: Config, values: Values) -> Config:
-    """The configuration with some settings changed.
-
-    Raises:
-        ConfigError: a value is out of its bounds.
-    """
-    if not values:
-        return config
-    tree = config.model_dump(mode="json")
-    for name, value in values.items():
-        section, _, key = name.partition(".")
-        tree[section][key] = value
-    return validate_config(tree, source="tune")
-
-
-def as_toml(values: Values) -> dict[str, dict[str, Any]]:
-    """The settings as the tables of a configuration file."""
-    tree: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        section, _, key = name.partition(".")
-        tree.setdefault(section, {})[key] = value
-    return tree
 
 
 def _read(config: Config, name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any, Literal
 import tomli_w
 
 from recsys.artifacts import write_atomically
-from recsys.config import Config
-from recsys.errors import ArtifactError
+from recsys.config import Config, with_settings
 from recsys.search.explore import METRIC
 from recsys.search.finals import Difference, shown
-from recsys.search.folder import write_record
+from recsys.search.folder import read_record, write_record
 from recsys.track import Tracker
-from recsys.tune.space import Values, with_values
+from recsys.tune.space import Values
 
 BEST, RECORD = "best.toml", "tune.json"
 MOST_BY_CHANCE = 0.05
@@ -60,15 +58,12 @@ class Result:
         Raises:
             ArtifactError: the record is damaged.
         """
-        path = out / RECORD
-        if not path.is_file():
-            return None
-        try:
-            known = json.loads(path.read_text(encoding="utf-8"))
+
+        def read(known: Mapping[str, Any]) -> Result:
             verdict = Verdict(known["verdict"], known["reason"], known["changes"], tuple(known["report"]))
             return cls(verdict, known["towers"], known["lists"], known["seconds"], known["minutes"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path}: cannot be read ({error!r}); tune with --fresh") from error
+
+        return read_record(out / RECORD, read, "tune")
 
 
 def undecided(reason: str, changes: Values | None = None) -> Verdict:
@@ -102,7 +97,7 @@ def confirmed(changes: Values, report: Sequence[Difference]) -> Verdict:
 def write_result(out: Path, result: Result, config: Config) -> None:
     """`best.toml` (what differs from the defaults, to run with) and `tune.json` (everything)."""
     verdict = result.verdict
-    best = with_values(config, verdict.changes) if verdict.outcome == "gain" else config
+    best = with_settings(config, verdict.changes) if verdict.outcome == "gain" else config
     tree = best.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     head = f"# {'tuned' if verdict.outcome == 'gain' else 'as given'}: {verdict.reason}\n"
     write_atomically(out / BEST, head + tomli_w.dumps(tree))

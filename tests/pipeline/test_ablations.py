@@ -8,8 +8,7 @@ import pytest
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS
 from recsys.compare.ablations import DEEP, TOWER_SECTIONS, WHAT, ablation, flipped, quotas, without_sources
-from recsys.compare.contenders import changed
-from recsys.config import Config, RankConfig, load_config
+from recsys.config import Config, RankConfig, load_config, with_settings
 from recsys.evaluate.contrast import Finding
 from recsys.evaluate.paired import pair
 from recsys.evaluate.verdicts import Verdict
@@ -26,7 +25,7 @@ def test_every_source_has_one_switch() -> None:
     assert set(switches.values()) == set(quotas())
     arms = without_sources(Config())
     for name in quotas():
-        left = changed(Config(), arms[f"without {name}"]).retrieve
+        left = with_settings(Config(), arms[f"without {name}"]).retrieve
         assert getattr(left, name) == 0
         assert all(getattr(left, other) for other in quotas() if other != name)
 
@@ -59,7 +58,7 @@ def test_options_are_flipped_one_at_a_time_and_stay_valid() -> None:
     assert not any(name.startswith(("precision", "batch_size", "max_epochs")) for name in arms)
     for name, changes in arms.items():
         assert len(changes) == 1, name
-        assert changed(config, changes) != config
+        assert with_settings(config, changes) != config
         assert next(iter(changes)).partition(".")[0] in TOWER_SECTIONS
     switches = [
         name

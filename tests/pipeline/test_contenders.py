@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from recsys.compare.contenders import changed, differences, enter
-from recsys.config import Config, load_config
+from recsys.compare.contenders import differences, enter
+from recsys.config import Config, load_config, with_settings
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
 
@@ -119,5 +119,5 @@ def test_a_duplicate_is_trained_anew_only_where_it_is_not_off() -> None:
 def test_differences_name_settings_and_leave_augmentation_out() -> None:
     one, other = Config(), load_config(None, ["augment.policy=strong", "model.decay=0.8"])
     assert differences(one, other) == {"model.decay": (0.9, 0.8)}
-    assert changed(one, {"model.decay": 0.8}).model == other.model
-    assert changed(one, {}) is one
+    assert with_settings(one, {"model.decay": 0.8}).model == other.model
+    assert with_settings(one, {}) is one

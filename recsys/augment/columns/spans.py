@@ -72,9 +72,8 @@ class ItemLists:
     def padded(self, items: Ints, top: int) -> Ints:
         """(items, 1 to top) the first of each item's list, `NONE` where it is shorter."""
         if self._table is not None:
-            return self._table.take(items, axis=0)[:, : max(top, 1)].astype(
-                np.int64
-            )  # of no item is the last
+            lists = self._table.take(items, axis=0)  # that of no item is the last
+            return lists[:, : max(top, 1)].astype(np.int64)
         found: Ints = self._values[self._index(items, top)]
         return found
 
