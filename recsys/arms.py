@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, write_atomically
@@ -126,20 +127,35 @@ class Fitted(NamedTuple):
 class Trials:
     """One dataset, ready for any number of arms."""
 
-    def __init__(self, prepared: Prepared, config: Config, work: Path, report: Contexts) -> None:
+    def __init__(
+        self, prepared: Prepared, config: Config, work: Path, report: Contexts, worker: int = 0
+    ) -> None:
         """Args: what `prepare` made; `report` are the held-out contexts of the newest slice."""
         self.prepared, self.config, self.work, self._report = prepared, config, work, report
+        self.scratch = work / f"worker-{worker}" if worker else work
         self.shop: Shop = prepared.shop
         self._vectors: dict[str, Floats] = {}
         self._sheets: dict[When, AnswerSheet] = {}
 
     @classmethod
-    def prepare(cls, data: Path, work: Path, config: Config, *, progress: bool = True) -> Trials:
+    def prepare(
+        cls, data: Path, work: Path, config: Config, *, progress: bool = True, worker: int = 0
+    ) -> Trials:
         """Check the data, join features and encode texts, or find all that under `work` again.
+
+        Args:
+            data: As for `recsys run`.
+            work: Where it is prepared.
+            config: What all trainings share.
+            progress: Show progress bars on a terminal.
+            worker: From 1, of processes that train side by side on what was prepared before; each has a
+                folder of its own for what a training leaves on the way.
 
         Raises:
             RecsysError: bad data or configuration.
         """
+        if config.run.threads is not None:
+            torch.set_num_threads(config.run.threads)
         dataset = load_dataset(data, config.data)
         shop = Shop(dataset, config)
         run = open_run(work, config, dataset.digests)
@@ -151,7 +167,7 @@ class Trials:
             _write_report_contexts(report, shop, prepared, work / "features")
         if "encode" not in run.manifest.stages:
             encode_texts(run, prepared, config, progress)
-        return cls(prepared, config, run.folder, Contexts.load(report))
+        return cls(prepared, config, run.folder, Contexts.load(report), worker)
 
     def run(
         self,
@@ -209,7 +225,7 @@ class Trials:
         started = time.perf_counter()
         cut = self.cut(when)
         config = self._config(arm, seed, config or self.config)
-        folder = self.work / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{when}"
+        folder = self.scratch / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{when}"
         fit, counts = self._fit_rows(cut, share)
         rows = self._rows(arm, fit, cut, config, folder)
         variants, text_counts = self._variants(arm, fit, counts, cut, config, folder)

@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from recsys.cli.compare import say, show
-from recsys.cli.options import config_options, data_option, out_option, quiet, seeds_option, task_option
+from recsys.cli.options import (
+    config_options,
+    data_option,
+    out_option,
+    quiet,
+    seeds_option,
+    task_option,
+    workers_option,
+)
 
 CHOICES = ("ops", "sources", "features", "training", "all")
 
@@ -24,6 +32,7 @@ CHOICES = ("ops", "sources", "features", "training", "all")
 )
 @seeds_option("Trainings of every arm.", 5)
 @task_option()
+@workers_option()
 @config_options("TOML file of settings: the default.")
 def command(
     data: Path,
@@ -31,6 +40,7 @@ def command(
     what: str,
     seeds: int,
     task: str,
+    workers: int,
     config: Path | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -61,6 +71,7 @@ def command(
             WholeLists if one in DEEP else TowersAlone,
             say,
             equal_steps=one == "ops",
+            workers=workers,
         )
         name = f"ablate-{one}"
         write_files(out, done, data, config, name)

@@ -15,6 +15,7 @@ from recsys.cli.options import (
     seeds_option,
     task_option,
     wide_console,
+    workers_option,
 )
 from recsys.errors import InputError
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     help="Let placebo arms take part: what they gain as well is no gain of augmentation.",
 )
 @task_option()
+@workers_option()
 @config_options("TOML file of settings that all arms share.")
 def command(
     data: Path,
@@ -65,6 +67,7 @@ def command(
     lists: bool,
     placebos: bool,
     task: Task,
+    workers: int,
     config: Path | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -88,7 +91,8 @@ def command(
     entered = enter([*arms, *more], config, settings, placebos=placebos)
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
-        done = run_compare(data, out, entered, order, WholeLists if lists else TowersAlone, say)
+        depth = WholeLists if lists else TowersAlone
+        done = run_compare(data, out, entered, order, depth, say, workers=workers)
         write_files(out, done, data, config)
         tracker.parameters(entered.config.model_dump(mode="json"))
         for name, losses in done.losses.items():

@@ -59,6 +59,15 @@ def seeds_option(text: str, default: int) -> Decorator:
     return click.option("--seeds", type=click.IntRange(min=1), default=default, show_default=True, help=text)
 
 
+def workers_option() -> Decorator:
+    """`--workers`: how many processes train."""
+    return click.option(
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True,
+        help="Processes that train side by side, each with the dataset in its memory; they share the "
+        "cores, and the GPU where there is one.",
+    )  # fmt: skip
+
+
 def budget_options(trials: str) -> Decorator:
     """`--minutes`, `--trials`, `--seed` and `--resume/--fresh`, of a search that goes on after a kill.
 

@@ -17,6 +17,7 @@ from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept
+from recsys.compare.trainings import Turn
 from recsys.config import Config, with_settings
 from recsys.evaluate.evaluate import Task
 from recsys.export import export_towers
@@ -78,14 +79,23 @@ class WholeLists:
         }
         return Kept(lists, about)
 
+    def shared_by(self, turn: Turn) -> str:
+        """The fits."""
+        config = with_settings(self.trials.config, turn.contender.changes)
+        return self._name(turn.contender, turn.seed, turn.epochs, config)
+
+    def _name(self, contender: Contender, seed: int, epochs: int, config: Config) -> str:
+        """Of a pair of fits: the digest of all that they depend on."""
+        sections = config.model_dump(mode="json", exclude={*_AFTER_TOWERS, "augment", "run"})
+        what = json.dumps([contender.identity, seed, epochs, sections], sort_keys=True)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
     def _fits(
         self, contender: Contender, seed: int, epochs: int, config: Config
     ) -> tuple[Path, dict[str, Any]]:
         """The fits before both cuts, on disk while the same ones are asked for."""
-        tower_side = config.model_dump(mode="json", exclude={*_AFTER_TOWERS, "augment"})
-        what = json.dumps([contender.identity, seed, epochs, tower_side], sort_keys=True)
-        root = self.trials.work / "lists"
-        folder = root / hashlib.sha256(what.encode()).hexdigest()[:16]
+        root = self.trials.scratch / "lists"
+        folder = root / self._name(contender, seed, epochs, config)
         if (folder / _MADE).is_file():
             return folder, json.loads((folder / _MADE).read_text(encoding="utf-8"))
         shutil.rmtree(root, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from recsys.artifacts import alone
 from recsys.compare.contenders import Contender, Entered
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
-from recsys.compare.trainings import Depth, Trainings, Turn, refuse_unequal_steps
+from recsys.compare.parallel import Work, parts_for, train_in_parallel
+from recsys.compare.trainings import Depth, DepthOf, Trainings, Turn, refuse_unequal_steps
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluate.contrast import Finding, Part, contrast, parts_of
@@ -65,9 +66,6 @@ class Compared:
         return len(self.parts[self.entered.reference.name][0].users)
 
 
-DepthOf = Callable[[Trials, Misspelled, Task], Depth]
-
-
 def run_compare(
     data: Path,
     out: Path,
@@ -77,6 +75,7 @@ def run_compare(
     say: Callable[[str], None],
     *,
     equal_steps: bool = True,
+    workers: int = 1,
 ) -> Compared:
     """Train all contenders with all seeds, or find that done, and judge them.
 
@@ -88,6 +87,7 @@ def run_compare(
         depth_of: How far trainings go.
         say: Told, in lines, what the user should know meanwhile.
         equal_steps: Refuse arms that took different numbers of optimiser steps.
+        workers: Processes that train side by side.
 
     Raises:
         RecsysError: bad data or settings, or a folder in which another process writes.
@@ -108,7 +108,12 @@ def run_compare(
         for half in (out / OUTCOMES).glob(".*"):  # what a kill left
             half.unlink()
         outcomes = Outcomes(out / OUTCOMES, shared)
-        trainings = Trainings(trials, depth, outcomes, say)
+        work = Work(data, out / WORK, plain, depth_of, order.task, outcomes)
+
+        def elsewhere(turns: Sequence[Turn]) -> Iterator[Turn]:
+            return train_in_parallel(work, turns, parts_for(turns, depth, workers), workers)
+
+        trainings = Trainings(trials, depth, outcomes, say, workers, elsewhere)
         if order.drop_idle:
             entered = _without_idle(entered, trainings, say)
         turns = trainings.turns(entered.contenders, range(order.seeds), (1.0, *order.shares))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,13 @@ class Depth(Protocol):
         """Train once and rank for the users of the newest slice."""
         ...
 
+    def shared_by(self, turn: Turn) -> str:
+        """Equal for trainings that cost less one after another in one process; empty: nothing is shared."""
+        ...
+
+
+DepthOf = Callable[[Trials, Misspelled, Task], Depth]
+
 
 @dataclass(frozen=True)
 class TowersAlone:
@@ -83,6 +90,10 @@ class TowersAlone:
         }  # fmt: skip
         return Kept(done.lists, about)
 
+    def shared_by(self, turn: Turn) -> str:
+        """Nothing."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -119,11 +130,21 @@ class Trainings:
         depth: How far each goes.
         outcomes: Where they are kept.
         say: Told, in a line, what the user should know meanwhile.
+        workers: Processes that share them out; with one, this process trains.
+        elsewhere: Trains in other processes, and gives each training once it is kept.
     """
 
-    def __init__(self, trials: Trials, depth: Depth, outcomes: Outcomes, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        trials: Trials,
+        depth: Depth,
+        outcomes: Outcomes,
+        say: Callable[[str], None],
+        workers: int = 1,
+        elsewhere: Callable[[Sequence[Turn]], Iterator[Turn]] | None = None,
+    ) -> None:
         self._trials, self._depth, self._outcomes, self._say = trials, depth, outcomes, say
-        self._seconds: dict[float, float] = {}
+        self._workers, self._elsewhere = workers, elsewhere
 
     def epochs(self, share: float) -> int:
         """How many epochs `off` needs on the validation slice: what every arm is given."""
@@ -163,14 +184,12 @@ class Trainings:
         with Progress(
             len(keys), "trainings", "trainings", done=len(keys) - len(missing), enabled=sys.stderr.isatty()
         ) as bar:
-            for number, key in enumerate(missing, start=1):
-                turn = by_key[key]
-                kept = self._depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
-                self._outcomes.keep(key, kept)
+            for number, turn in enumerate(self._trained([by_key[key] for key in missing]), start=1):
                 spent = (time.monotonic() - started) / number
-                if number == 1 and len(missing) > 1:
-                    rest = duration(spent * (len(missing) - 1))
-                    self._say(f"the first took {duration(spent)}: about {rest} to come")
+                if number == self._workers and len(missing) > number:
+                    rest, first = duration(spent * (len(missing) - number)), duration(spent * number)
+                    which = "the first" if number == 1 else f"the first {number}"
+                    self._say(f"{which} took {first}: about {rest} to come")
                 left = spent * (len(missing) - number)
                 done = len(keys) - len(missing) + number
                 share = "" if turn.share >= 1 else f", {turn.share:.0%} of the users"
@@ -179,6 +198,15 @@ class Trainings:
                     done, len(keys), turn.contender.name, turn.seed, share, spent, duration(left),
                 )  # fmt: skip
                 bar.advance(1, f"{duration(left)} left")
+
+    def _trained(self, turns: Sequence[Turn]) -> Iterator[Turn]:
+        if self._elsewhere is not None and self._workers > 1 and len(turns) > 1:
+            yield from self._elsewhere(turns)
+            return
+        for turn in turns:
+            kept = self._depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
+            self._outcomes.keep(turn.key, kept)
+            yield turn
 
     def kept(self, turn: Turn) -> Kept:
         """The outcome of a training."""
@@ -191,6 +219,7 @@ class Trainings:
             self._say(f"all {total} trainings were finished before")
             return
         price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in missing)
+        price /= min(self._workers, len(missing))
         self._say(
             f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
             f"About {duration(price)} to come, judged by how long off took{self._depth.on_top}"

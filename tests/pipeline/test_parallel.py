@@ -1,0 +1,133 @@
+"""Trainings in several processes: the same outcomes, whoever trained; who dies or fails is told of."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from whole_run import Made
+
+from recsys.arms import Arm, Trials
+from recsys.compare.contenders import Contender
+from recsys.compare.misspelled import Misspelled
+from recsys.compare.outcomes import Kept, Outcomes
+from recsys.compare.parallel import Work, cores, parts_for, train_in_parallel
+from recsys.compare.trainings import TowersAlone, Turn
+from recsys.config import load_config
+from recsys.errors import InputError, RecsysError
+from recsys.evaluate.evaluate import Task
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Keeps what it was asked for; arms by some names have their process killed, or fail."""
+
+    trials: Trials
+    misspelled: Misspelled
+    task: Task = "novel"
+    name: str = "none"
+    price: float = 1.0
+    on_top: str = ""
+
+    def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
+        if contender.name == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if contender.name == "fails":
+            raise InputError("cannot be read", file="items.parquet", column="title", count=3)
+        about = {"process": os.getpid(), "scratch": str(self.trials.scratch), "seed": seed}
+        return Kept(np.zeros((1, 2), np.int64), about)
+
+    def shared_by(self, turn: Turn) -> str:
+        return ""
+
+
+def turns_of(*names: str, seeds: int = 1) -> list[Turn]:
+    return [
+        Turn(Contender(Arm(name, Arm.of("off").policy)), seed, 1.0, 1, f"{name}-{seed}")
+        for name in names
+        for seed in range(seeds)
+    ]
+
+
+@pytest.fixture(scope="module")
+def work(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Work:
+    folder = tmp_path_factory.mktemp("parallel")
+    config = load_config(None, made.settings)
+    Trials.prepare(made.data, folder / "work", config, progress=False)
+    return Work(made.data, folder / "work", config, Depth, "novel", Outcomes(folder / "outcomes", {}))
+
+
+def finished(work: Work, turns: Sequence[Turn]) -> list[str]:
+    return [turn.key for turn in train_in_parallel(work, turns, [[turn] for turn in turns], 2)]
+
+
+def test_every_training_is_given_once_it_is_kept(work: Work) -> None:
+    turns = turns_of("a", "b", seeds=3)
+    assert sorted(finished(work, turns)) == sorted(turn.key for turn in turns)
+    about = [work.outcomes.load(turn.key).about for turn in turns]
+    assert [one["seed"] for one in about] == [0, 1, 2, 0, 1, 2]
+    assert os.getpid() not in {one["process"] for one in about}
+    scratch = {one["process"]: Path(one["scratch"]).name for one in about}
+    assert len(set(scratch.values())) == len(scratch), "each process has a folder of its own"
+    assert set(scratch.values()) <= {"worker-1", "worker-2"}
+
+
+def test_a_process_that_dies_is_told_of_and_costs_its_training_alone(work: Work) -> None:
+    with pytest.raises(RecsysError, match=r"ended from outside.*fewer --workers"):
+        finished(work, turns_of("before", "dies"))
+    assert not work.outcomes.has("dies-0")
+    assert finished(work, turns_of("after")) == ["after-0"]
+
+
+def test_an_error_comes_back_as_it_was(work: Work) -> None:
+    with pytest.raises(
+        InputError, match=r"items.parquet, column 'title': cannot be read \(3 rows\)"
+    ) as caught:
+        finished(work, turns_of("fails"))
+    assert caught.value.count == 3
+
+
+@pytest.mark.slow
+def test_towers_are_the_same_whoever_trained_them(work: Work, tmp_path: Path) -> None:
+    """As many threads on either side: sums of floats depend on how they are split."""
+    turns = turns_of("off", seeds=2)
+    elsewhere = Work(
+        work.data, work.folder, work.config, TowersAlone, "novel", Outcomes(tmp_path / "outcomes", {})
+    )
+    assert len(list(train_in_parallel(elsewhere, turns, [[turn] for turn in turns], cores()))) == 2
+    trials = Trials.prepare(work.data, work.folder, work.config, progress=False)
+    here = TowersAlone(trials, Misspelled(trials))
+    for turn in turns:
+        mine = here.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
+        theirs = elsewhere.outcomes.load(turn.key)
+        assert theirs.about["steps"] == mine.about["steps"]
+        np.testing.assert_allclose(theirs.about["losses"], mine.about["losses"], rtol=1e-5)
+        assert (theirs.lists == mine.lists).mean() > 0.95
+
+
+@dataclass(frozen=True)
+class Sharing(Depth):
+    """Trainings of one seed share something."""
+
+    def shared_by(self, turn: Turn) -> str:
+        return f"seed {turn.seed}"
+
+
+@pytest.mark.parametrize(
+    ("workers", "sizes"), [(1, [4, 4]), (2, [4, 4]), (4, [2, 2, 2, 2]), (5, [2, 2, 2, 2]), (16, [1] * 8)]
+)
+def test_what_is_shared_stays_together_while_every_process_has_work(workers: int, sizes: list[int]) -> None:
+    turns = turns_of("a", "b", "c", "d", seeds=2)
+    parts = parts_for(turns, Sharing(None, None), workers)  # type: ignore[arg-type]
+    assert [len(part) for part in parts] == sizes
+    assert sorted(turn.key for part in parts for turn in part) == sorted(turn.key for turn in turns)
+    assert all(len({turn.seed for turn in part}) == 1 for part in parts)
+
+
+def test_nothing_to_train_has_no_parts() -> None:
+    assert parts_for([], Sharing(None, None), 4) == []  # type: ignore[arg-type]
