@@ -383,6 +383,17 @@ class Trials:
         return np.concatenate(parts)
 
 
+def no_better_for(patience: int) -> Callable[[int, float], bool]:
+    """Stops a training once so many epochs went by without a better figure."""
+    seen: list[float] = []
+
+    def stop(epoch: int, figure: float) -> bool:
+        seen.append(figure)
+        return len(seen) - 1 - int(np.argmax(seen)) >= patience
+
+    return stop
+
+
 class _Watch:
     """Passes each epoch's figure on and remembers whether it was told to stop."""
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys.arms import Arm, Trials
+from recsys.arms import Arm, Trials, no_better_for
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
@@ -249,17 +249,6 @@ def refuse_unequal_steps(turns: Sequence[Turn], kept: Sequence[Kept]) -> dict[fl
                 "compared. This is a fault of the program; please report it with the policy"
             )
     return {share: next(iter(found)) for share, found in steps.items()}
-
-
-def no_better_for(patience: int) -> Callable[[int, float], bool]:
-    """Stops a training once so many epochs went by without a better figure."""
-    seen: list[float] = []
-
-    def stop(epoch: int, figure: float) -> bool:
-        seen.append(figure)
-        return len(seen) - 1 - int(np.argmax(seen)) >= patience
-
-    return stop
 
 
 def duration(seconds: float) -> str:

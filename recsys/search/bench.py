@@ -44,6 +44,8 @@ class Score:
     epochs: int
     stopped: bool = False
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    """ndcg@10 after each epoch, where `on_epoch` was told."""
 
     def mean(self, metric: str) -> float:
         """Mean over the users."""
@@ -60,7 +62,11 @@ class Bench(Protocol):
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of a whole training."""
+        """Epochs of a whole training, at most."""
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better validation figure after which a whole training ends."""
 
     def facts(self) -> Facts:
         """Which ops apply to the data, and how large its rows are."""
@@ -94,8 +100,13 @@ class TrialsBench:
 
     @property
     def max_epochs(self) -> int:
-        """Epochs of a whole training."""
+        """Epochs of a whole training, at most."""
         return self._trials.config.train.max_epochs
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better validation figure after which a whole training ends."""
+        return self._trials.config.train.patience
 
     def facts(self) -> Facts:
         """Each op is tried on a sample: what changes next to nothing, however set, does not apply."""
@@ -139,6 +150,7 @@ class TrialsBench:
             done.epochs,
             done.stopped,
             done.counts,
+            done.curve,
         )
 
     @cached_property

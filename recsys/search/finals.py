@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arms import Arm, When
-from recsys.artifacts import replacing
+from recsys.arms import Arm, When, no_better_for
+from recsys.artifacts import replacing, write_atomically
 from recsys.errors import ArtifactError
 from recsys.evaluate.paired import pair
 from recsys.search.bench import Bench, Score
@@ -21,6 +22,7 @@ from recsys.search.space import OFF, fingerprint
 
 ALSO = ("recall@20",)
 """Metrics that are compared beside the one that decides, where they were measured."""
+_EPOCHS = "epochs-"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def shown(row: Mapping[str, Any]) -> str:
 class Finals:
     """Whole trainings, each kept in a file, so that a killed search does none of them twice.
 
+    An arm, off among them, is trained for as many epochs as its own validation figures chose with the first
+    seed: what a run would do. With one number for all, whoever overfits first would lose for that alone.
+
     Args:
         folder: Where figures are kept.
         bench: The dataset.
@@ -83,13 +88,35 @@ class Finals:
 
     def seconds_per_run(self) -> float | None:
         """Mean seconds of the whole trainings so far, None before the first."""
-        known = [float(_load(path)["seconds"]) for path in sorted(self._folder.glob("*.npz"))]
+        known = self._seconds()
         return float(np.mean(known)) if known else None
 
     @property
+    def longest(self) -> float:
+        """Seconds of the longest whole training so far, 0 before the first."""
+        return max(self._seconds(), default=0.0)
+
+    def _seconds(self) -> list[float]:
+        known = [float(_load(path)["seconds"]) for path in self._folder.glob("*.npz")]
+        return known + [
+            float(json.loads(path.read_text())["seconds"]) for path in self._folder.glob(_EPOCHS + "*")
+        ]
+
+    @property
     def num_runs(self) -> int:
-        """Whole trainings so far."""
-        return sum(1 for _ in self._folder.glob("*.npz"))
+        """Whole trainings so far, those that chose a number of epochs among them."""
+        return sum(1 for pattern in ("*.npz", f"{_EPOCHS}*") for _ in self._folder.glob(pattern))
+
+    def epochs(self, arm: Arm, seed: int) -> int:
+        """How many epochs an arm is given: the best on the validation slice, found once and kept."""
+        path = self._chosen(arm)
+        if not path.is_file():
+            enough = no_better_for(self._bench.patience)
+            done = self._bench.run(arm, seed, when="validation", on_epoch=enough)
+            known = {"epochs": int(np.argmax(done.curve)) + 1, "curve": done.curve, "seconds": done.seconds}
+            write_atomically(path, json.dumps(known))
+            self._ledger.note(now=True)
+        return int(json.loads(path.read_text())["epochs"])
 
     def contest(
         self, arms: Sequence[Arm], seeds: Sequence[int], when: When, left: Callable[[int], float]
@@ -105,10 +132,12 @@ class Finals:
         finished: list[int] = []
         for seed in seeds:
             missing = sum(not self._path(arm, seed, when).is_file() for arm in arms)
-            price = missing * (self.seconds_per_run() or 0.0)
-            if missing and self._ledger.left <= price + left(len(finished) + 1):
+            missing += sum(not self._chosen(arm).is_file() for arm in arms)
+            price = missing * self.longest
+            if missing and self._ledger.left < price + left(len(finished) + 1):
                 break
             for arm in arms:
+                self.epochs(arm, seeds[0])
                 self.score(arm, seed, when)
             finished.append(seed)
         return finished
@@ -117,7 +146,7 @@ class Finals:
         """One whole training, from its file where it was done before."""
         path = self._path(arm, seed, when)
         if not path.is_file():
-            keep_score(path, self._bench.run(arm, seed, when=when))
+            keep_score(path, self._bench.run(arm, seed, when=when, epochs=self.epochs(arm, seed)))
             self._ledger.note(now=True)
         return kept_score(path)
 
@@ -138,6 +167,9 @@ class Finals:
     def looked(self, when: When) -> bool:
         """Whether a slice was looked at."""
         return any(self._folder.glob(f"{when}-*.npz"))
+
+    def _chosen(self, arm: Arm) -> Path:
+        return self._folder / f"{_EPOCHS}{fingerprint(arm)}.json"
 
     def _path(self, arm: Arm, seed: int, when: When) -> Path:
         return self._folder / f"{when}-{fingerprint(arm)}-{seed}.npz"

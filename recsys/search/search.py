@@ -30,6 +30,8 @@ _PLANS = ((3, 3), (2, 3), (1, 3), (1, 2), (1, 1))
 """Finalists and seeds, the first that leaves enough of the budget to the trials."""
 _FOR_FINALS = 0.6
 """Share of the budget that finalists and confirmation may take."""
+_LONGER = 1.15
+"""So much longer than the longest whole training so far may one of a finalist be."""
 
 
 @dataclass(frozen=True)
@@ -184,15 +186,16 @@ def _reserve(exploration: Exploration, finals: Finals, ledger: Ledger) -> float:
     """Seconds that finalists and confirmation will take."""
     finalists, seeds = _plan(exploration, finals, ledger)
     missing = max(_num_runs(finalists, seeds) - finals.num_runs, 0)
-    return missing * _price(exploration, finals)
+    return missing * max(_LONGER * finals.longest, _price(exploration, finals))
 
 
 def _confirmation(finals: Finals, seeds: int) -> float:
-    return 2 * seeds * (finals.seconds_per_run() or 0.0)
+    return 2 * seeds * finals.longest
 
 
 def _num_runs(finalists: int, seeds: int) -> int:
-    return (finalists + 1) * seeds + 2 * seeds
+    """Each finalist and off choose their epochs and are trained with each seed, then the winner and off."""
+    return (finalists + 1) * (1 + seeds) + 2 * seeds
 
 
 def _price(exploration: Exploration, finals: Finals) -> float:

@@ -34,6 +34,11 @@ class Clock:
         return self.now
 
 
+def best_epoch(arm: Arm) -> int:
+    """Where an arm's validation figure is highest: off overfits first."""
+    return 5 if fingerprint(arm) == OFF else 7
+
+
 class FakeBench:
     """A bench without a dataset.
 
@@ -45,7 +50,7 @@ class FakeBench:
         kill_at: Number of the training in which the process is killed, from 0.
     """
 
-    num_rows, max_epochs = 5000, 12
+    num_rows, max_epochs, patience = 5000, 12, 2
 
     def __init__(
         self,
@@ -58,6 +63,8 @@ class FakeBench:
         self.gain, self.clock, self.price, self.noise, self.kill_at = gain, clock, price, noise, kill_at
         self.runs: list[tuple[str, int, When, int]] = []
         """Fingerprint, seed, slice and epochs of every training that ended."""
+        self.chosen: list[str] = []
+        """Fingerprints of the trainings that chose a number of epochs."""
         self.begun = 0
         self.told: Counter[str] = Counter()
 
@@ -88,20 +95,25 @@ class FakeBench:
         self.begun += 1
         wanted = epochs or self.max_epochs
         mean = 0.1 + self.gain(arm, when)
-        done, stopped = 0, False
+        done, stopped, curve = 0, False, []
         while done < wanted and not stopped:
             done += 1
             self.clock.now += self.price / self.max_epochs
             if number == self.kill_at and done == wanted // 2:
                 raise Killed
-            stopped = on_epoch is not None and on_epoch(done, mean * done / wanted)
+            curve.append(mean * (done / wanted if epochs else min(done, best_epoch(arm)) / 12))
+            stopped = on_epoch is not None and on_epoch(done, curve[-1])
         mark = fingerprint(arm)
-        self.runs.append((mark, seed, when, done))
+        if epochs is None:
+            self.chosen.append(mark)
+        else:
+            self.runs.append((mark, seed, when, done))
         users = np.array([f"u{i:04}" for i in range(USERS)])
         base = generator(seed, "user", when).normal(0.0, 0.05, USERS)
         own = generator(seed, "arm", mark, when).normal(0.0, self.noise, USERS) if mark != OFF else 0.0
         ndcg = np.asarray(mean + base - base.mean() + own)
-        return Score(users, {"ndcg@10": ndcg, "recall@20": 2 * ndcg}, self.price * done / 12, done, stopped)
+        figures = {"ndcg@10": ndcg, "recall@20": 2 * ndcg}
+        return Score(users, figures, self.price * done / 12, done, stopped, curve=tuple(curve))
 
 
 def dropout_gains(arm: Arm, when: When) -> float:
