@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from recsys.artifacts import load_array, write_atomically
@@ -32,7 +31,7 @@ from recsys.contexts import Contexts
 from recsys.data.contexts_from import contexts_before
 from recsys.data.interactions import load_dataset
 from recsys.data.split import held_out_targets
-from recsys.distributed import training_device
+from recsys.distributed import limit_threads, training_device
 from recsys.evaluate.answers import AnswerSheet, answer_sheet
 from recsys.evaluate.evaluate import Evaluation, Task, evaluate_lists
 from recsys.evaluate.segments import Segment
@@ -43,7 +42,14 @@ from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
 from recsys.placebo import Placebo, placebo_rows
-from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop
+from recsys.prepared import (
+    RAW,
+    Prepared,
+    encode_texts,
+    load_prepared,
+    prepare_shop,
+    write_report_contexts,
+)
 from recsys.randomness import generator
 from recsys.runs import open_run
 from recsys.thin import ATTRIBUTES, thin_items
@@ -154,8 +160,7 @@ class Trials:
         Raises:
             RecsysError: bad data or configuration.
         """
-        if config.run.threads is not None:
-            torch.set_num_threads(config.run.threads)
+        limit_threads(config.run.threads)
         dataset = load_dataset(data, config.data)
         shop = Shop(dataset, config)
         run = open_run(work, config, dataset.digests)
@@ -164,7 +169,7 @@ class Trials:
             prepare_shop(run, shop, work / "features")
         prepared = load_prepared(run, shop)
         if not report.is_dir():
-            _write_report_contexts(report, shop, prepared, work / "features")
+            write_report_contexts(report, shop, prepared, work / "features")
         if "encode" not in run.manifest.stages:
             encode_texts(run, prepared, config, progress)
         return cls(prepared, config, run.folder, Contexts.load(report), worker)
@@ -383,17 +388,6 @@ class Trials:
         return np.concatenate(parts)
 
 
-def no_better_for(patience: int) -> Callable[[int, float], bool]:
-    """Stops a training once so many epochs went by without a better figure."""
-    seen: list[float] = []
-
-    def stop(epoch: int, figure: float) -> bool:
-        seen.append(figure)
-        return len(seen) - 1 - int(np.argmax(seen)) >= patience
-
-    return stop
-
-
 class _Watch:
     """Passes each epoch's figure on and remembers whether it was told to stop."""
 
@@ -406,15 +400,3 @@ class _Watch:
     def __call__(self, epoch: int, figure: float) -> bool:
         self.stopped = self._on_epoch is not None and self._on_epoch(epoch, figure)
         return self.stopped
-
-
-def _write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: Path) -> None:
-    """Held-out contexts of the newest slice, as known just before its cut."""
-    from recsys.data.features import FeatureStoreRoom  # arms that are prepared go on without Feast
-
-    log = shop.dataset.interactions
-    later = log[log["timestamp"] >= prepared.cut_report]
-    room = FeatureStoreRoom(store)
-    room.held_out_contexts(
-        later, prepared.cut_report, shop.vocabulary, shop.config.features, shop.config.data.event_weights
-    ).write(folder)

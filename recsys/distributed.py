@@ -109,3 +109,9 @@ def training_device(choice: str) -> torch.device:
     if choice == "cpu" or not available:
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def limit_threads(number: int | None) -> None:
+    """Let torch compute with so many threads from now on in this process; None leaves it as it is."""
+    if number is not None:
+        torch.set_num_threads(number)

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from recsys.augment.online_side import POLICY
 from recsys.augmented import AugmentedRows, augment_rows, store_rows, store_texts
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.data.interactions import load_dataset
-from recsys.distributed import join_group, training_device
+from recsys.distributed import join_group, limit_threads, training_device
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
@@ -83,8 +82,7 @@ def run_pipeline(
         RecsysError: bad data or configuration, a store or a package missing.
     """
     require_policies(config)
-    if config.run.threads is not None:
-        torch.set_num_threads(config.run.threads)
+    limit_threads(config.run.threads)
     dataset = load_dataset(data, config.data)
     group = join_group(training_device(config.run.device))
     mine = open_run(out, config, dataset.digests, fresh=fresh) if group.writes else None

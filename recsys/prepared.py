@@ -79,6 +79,18 @@ def load_prepared(run: OpenRun, shop: Shop) -> Prepared:
     )
 
 
+def write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: Path) -> None:
+    """Held-out contexts of the newest slice, as known just before its cut."""
+    from recsys.data.features import FeatureStoreRoom  # arms that are prepared go on without Feast
+
+    log = shop.dataset.interactions
+    later = log[log["timestamp"] >= prepared.cut_report]
+    room = FeatureStoreRoom(store)
+    room.held_out_contexts(
+        later, prepared.cut_report, shop.vocabulary, shop.config.features, shop.config.data.event_weights
+    ).write(folder)
+
+
 def encode_texts(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> None:
     """The un-tuned encoder's vectors of the catalogue, into the run's work folder; each text once."""
     with run.stage("encode") as figures:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from recsys.arms import Arm, Trials, no_better_for
+from recsys.arms import Arm, Trials
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
@@ -19,6 +19,7 @@ from recsys.config import with_settings
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
 from recsys.progress import Progress
+from recsys.search.bench import no_better_for
 
 logger = logging.getLogger(__name__)
 

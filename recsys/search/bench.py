@@ -214,6 +214,17 @@ class TrialsBench:
         return found
 
 
+def no_better_for(patience: int) -> Callable[[int, float], bool]:
+    """Stops a training once so many epochs went by without a better figure."""
+    seen: list[float] = []
+
+    def stop(epoch: int, figure: float) -> bool:
+        seen.append(figure)
+        return len(seen) - 1 - int(np.argmax(seen)) >= patience
+
+    return stop
+
+
 class _Dice:
     """Draws settings at random, for a first look at what an op can do."""
 

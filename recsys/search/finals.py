@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.arms import Arm, When, no_better_for
+from recsys.arms import Arm, When
 from recsys.artifacts import replacing, write_atomically
 from recsys.errors import ArtifactError
 from recsys.evaluate.paired import pair
-from recsys.search.bench import Bench, Score
+from recsys.search.bench import Bench, Score, no_better_for
 from recsys.search.explore import METRIC
 from recsys.search.ledger import Ledger
 from recsys.search.space import OFF, fingerprint

@@ -32,8 +32,9 @@ def test_off_is_empty_and_others_are_not() -> None:
     assert not load_policy("off").history.ops.ops
     assert not load_policy("off").text.ops.ops
     for name in PRESETS[1:]:
-        assert load_policy(name).history.ops.ops
-        assert load_policy(name).text.ops.ops
+        policy = load_policy(name)
+        assert bool(policy.history.ops.ops) == bool(policy.text.ops.ops) == (name != "adversarial")
+        assert bool(policy.representation.ops) == (name == "adversarial")
 
 
 def test_every_packaged_policy_is_a_preset() -> None:

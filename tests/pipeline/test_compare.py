@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from whole_run import write_tiny_bert
 
-from recsys.arms import Arm, Trials, no_better_for
+from recsys.arms import Arm, Trials
 from recsys.cli import main
 from recsys.compare.contenders import Contender, enter
 from recsys.compare.outcomes import Kept, Outcomes
@@ -23,6 +23,7 @@ from recsys.compare.run import Order, run_compare
 from recsys.compare.trainings import TowersAlone, Turn, duration, refuse_unequal_steps
 from recsys.config import Config, load_config
 from recsys.errors import ArtifactError, LeakageError, RecsysError
+from recsys.search.bench import no_better_for
 
 SEEDS = 2
 
