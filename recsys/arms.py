@@ -42,14 +42,7 @@ from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.whitening import Whitening
 from recsys.placebo import Placebo, placebo_rows
-from recsys.prepared import (
-    RAW,
-    Prepared,
-    encode_texts,
-    load_prepared,
-    prepare_shop,
-    write_report_contexts,
-)
+from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop, write_report_contexts
 from recsys.randomness import generator
 from recsys.runs import open_run
 from recsys.thin import ATTRIBUTES, thin_items
