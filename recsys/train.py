@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recsys.augment.fuse import in_force, tail_start
+from recsys.augment.fuse import in_force, rising, tail_start
 from recsys.augment.representation import Passes, Representation
 from recsys.checkpoint import (
     Snapshots,
@@ -31,7 +31,7 @@ from recsys.checkpoint import (
     tensors_under,
     work_key,
 )
-from recsys.config import Config
+from recsys.config import AugmentConfig, Config
 from recsys.contexts import Contexts
 from recsys.distributed import join_group, training_device
 from recsys.model.batching import seen_items, target_pairs, trainable
@@ -89,10 +89,10 @@ def fit_towers(
         folder: Where the checkpoint and `tensorboard/` live.
         validation: Held-out rows; needed when `epochs` is None.
         epochs: Train exactly so many epochs; None stops early on validation ndcg@10 and keeps the best. Where
-            something is augmented, its clean tail is walked then, as in a fit for so many epochs.
+            rows or texts are augmented, their clean tail is walked then, as in a fit for so many epochs.
         fusion: Chooses the rows of each epoch; None takes all.
         text_variants: (n, dim) vectors of augmented texts (zero row: none), used in training only.
-        representation: What is done to vectors inside training; off in the clean tail.
+        representation: What is done to vectors inside training, to its last step.
         lift: How far items without evidence are raised, chosen before; None chooses it on `validation`, and
             takes `model.lift` where there is none.
         stage: Names the fit in logs and in the keys of its draws.
@@ -146,7 +146,7 @@ class _Fit:
         self.variants = None if variants is None else variants.to(self.device)
         self.representation = representation if config.augment.enabled else Representation()
         self.draws = StepDraws(self.representation, config.run.seed, stage)
-        self.augmented = fusion is not None or text_variants is not None or bool(self.representation.ops)
+        self.has_tail = fusion is not None or text_variants is not None
         self.trainable = trainable(contexts)
         seen, seed = seen_items(contexts, item_counts), config.run.seed
         self.negatives = Negatives(contexts, text_vectors, seen, config.train, seed, stage)
@@ -225,10 +225,7 @@ class _Fit:
                 bar.advance(len(positions[span]), f"loss {state.loss / (step + 1):.4f}")
                 if on_step is not None:
                     on_step(done)
-        if self.representation.ops and not self._level(epoch):
-            state.plain_rate = bar.rate
-        else:
-            state.rate = bar.rate
+        state.rate = bar.rate
         self._close_epoch(epoch, num_steps, board)
 
     def _close_epoch(self, epoch: int, num_steps: int, board: Board) -> None:
@@ -251,7 +248,7 @@ class _Fit:
 
     @property
     def _may_rewind(self) -> bool:
-        return self.early_stopping and self.augmented and not self.state.chosen
+        return self.early_stopping and self.has_tail and not self.state.chosen
 
     def _rewind(self) -> None:
         """Go back to where the clean tail of the best epoch begins, if its epochs were not clean already.
@@ -275,9 +272,9 @@ class _Fit:
         state.epoch, state.step, state.loss, state.chosen = start, 0, 0.0, best
         self._save()
 
-    def _level(self, epoch: int) -> float:
-        """Share of the augmentation that is in force."""
-        return in_force(epoch, self.state.chosen or self.num_epochs, self.config.augment)
+    def _level(self, share: Callable[[int, int, AugmentConfig], float], epoch: int) -> float:
+        """Share of an augmentation that is in force."""
+        return share(epoch, self.state.chosen or self.num_epochs, self.config.augment)
 
     def _stops(self) -> bool:
         behind = len(self.state.validation) - self.state.best_epoch
@@ -308,7 +305,7 @@ class _Fit:
         kept = torch.from_numpy(
             (rng.random(len(self.text), dtype=np.float32) >= train.residual_dropout).astype(np.float32)
         ).to(self.device)
-        chance = self._level(epoch) * self.config.augment.text_mix
+        chance = self._level(in_force, epoch) * self.config.augment.text_mix
         text = mixed_text(self.text, self.variants, chance, rng)
         total_weight = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
         self.optimizer.zero_grad(set_to_none=True)
@@ -324,7 +321,7 @@ class _Fit:
 
     def _passes(self, batch: Batch, parts: Parts, total_weight: float, epoch: int, step: int) -> float:
         """Gradients of this process's rows; the loss is that of vectors before an adversary moves them."""
-        level = self._level(epoch)
+        level = self._level(rising, epoch)
         if not self.representation.ops or not level:
             self.state.count(Passes(1, 1))
             return plain_pass(self.model, batch, parts, total_weight)
@@ -354,8 +351,7 @@ class _Fit:
             epochs=state.best_epoch if self.early_stopping else state.epoch,
             validation=tuple(state.validation),
             losses=tuple(state.losses),
-            examples_per_second=state.rate or state.plain_rate,
-            plain_examples_per_second=state.plain_rate,
+            examples_per_second=state.rate,
             passes_per_step=state.passes_per_step,
         )
 

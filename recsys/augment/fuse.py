@@ -20,13 +20,23 @@ RAMP = 0.3
 
 
 def in_force(epoch: int, num_epochs: int, config: AugmentConfig) -> float:
-    """Share of the augmentation that is in force in an epoch, 0-based: one schedule for all that is mixed in.
+    """Share of the augmented rows and texts that is in force in an epoch, 0-based: one schedule for both.
 
-    0 in the last `config.clean_tail` of the epochs, rising over the first 30 % under `curriculum`, else 1.
+    0 in the last `config.clean_tail` of the epochs, else as `rising`.
+    """
+    share = rising(epoch, num_epochs, config)
+    return 0.0 if epoch + 0.5 > num_epochs * (1.0 - config.clean_tail) else share
+
+
+def rising(epoch: int, num_epochs: int, config: AugmentConfig) -> float:
+    """Share of the ops on vectors that is in force in an epoch: 1, or less at first under `curriculum`.
+
+    They have no clean tail: their inputs are the originals, and where they keep towers from overfitting, a
+    few epochs without them would overfit after all.
     """
     if not 0 <= epoch < num_epochs:
         raise ValueError(f"epoch {epoch} of {num_epochs}")
-    if not config.enabled or epoch + 0.5 > num_epochs * (1.0 - config.clean_tail):
+    if not config.enabled:
         return 0.0
     if config.fusion == "curriculum":
         return min((epoch + 1) / max(RAMP * num_epochs, 1.0), 1.0)

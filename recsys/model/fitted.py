@@ -41,8 +41,6 @@ class TowersFit:
     """Training rows per second in the newest epoch, with whatever was done to representations."""
     lift: float = 0.0
     """How far an item that stands on its text alone is raised: see `lifted`."""
-    plain_examples_per_second: float = 0.0
-    """The same in the newest epoch of a fit with ops on representations in which they were off; 0: none."""
     passes_per_step: Passes = NO_EXTRA
     """Mean passes of the towers per optimiser step."""
 
@@ -93,7 +91,6 @@ class TowersFit:
             "lift": self.lift,
             "lag_weights": [round(float(v), 4) for v in np.exp(self.state["user.lag_bias"])],
             "examples_per_second": round(self.examples_per_second, 1),
-            "plain_examples_per_second": round(self.plain_examples_per_second, 1) or None,
             "passes_per_step": self.passes_per_step._asdict(),
         }
 

@@ -32,9 +32,7 @@ class LoopState:
     steps: int = 0
     """Optimiser steps behind these passes."""
     rate: float = 0.0
-    """Rows per second of the newest epoch with ops on representations, of the newest where there are none."""
-    plain_rate: float = 0.0
-    """Rows per second of the newest epoch in which such ops were off."""
+    """Rows per second of the newest epoch."""
 
     @property
     def best_epoch(self) -> int:
