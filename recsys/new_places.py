@@ -18,6 +18,8 @@ from recsys.types import Floats, Query, Rows
 
 MARGIN = 1.3
 """Recall of new items, over that of un-tuned text, that the places should reach on validation."""
+MOST_COST = 0.1
+"""Share of recall@20 over all items that the places may cost on validation."""
 _USERS = 2000
 _CHUNK = 256
 
@@ -33,7 +35,9 @@ def size_new_places(
     """The fewest places that give new items their due, and what they cost on validation.
 
     Their due is the larger of two: their share of what users took, and `MARGIN` times the recall@20 that
-    whitened un-tuned text reaches for them over the whole catalogue.
+    whitened un-tuned text reaches for them over the whole catalogue. Where that would cost more than
+    `MOST_COST` of the lists' recall, or no number of places reaches it, it is the fewest places within that
+    cost that find as many new items as any.
 
     Args:
         recommender: Of the fit that validation follows, with its ranker.
@@ -58,9 +62,7 @@ def size_new_places(
         return {"places": places, "why": "no validation user took a new item"}
     table = _recalls(recommender, asked, wanted, new)
     text = _untuned_recall(recommender, asked, new, untuned)
-    least = min(math.ceil(LAST * share), LAST - FIRST)
-    enough = [n for n in range(least, LAST - FIRST + 1) if table[n][0] >= MARGIN * text]
-    places = config.new_items if config.new_items is not None else (enough or [LAST - FIRST])[0]
+    places = _paying(table, share, MARGIN * text) if config.new_items is None else config.new_items
     return {
         "places": places,
         "users": sum(len(rows) > 0 for rows in new),
@@ -70,6 +72,15 @@ def size_new_places(
         "recall_20": [round(one[1], 4) for one in table],
         "why": f"{places} of the second ten places; recall by places kept is listed from 0 on",
     }
+
+
+def _paying(table: Sequence[tuple[float, float]], share: float, aim: float) -> int:
+    """The number of places, from recall of new items and of all by places kept."""
+    without = table[0][1]
+    cheap = [n for n, (_, whole) in enumerate(table) if whole >= (1 - MOST_COST) * without]
+    least = min(math.ceil(LAST * share), LAST - FIRST)
+    enough = [n for n in cheap if n >= least and table[n][0] >= aim]
+    return enough[0] if enough else max(cheap, key=lambda n: (table[n][0], -n))
 
 
 def _novel(query: Query, rows: Rows, recommender: Recommender) -> Rows:

@@ -10,7 +10,7 @@ from recsys.config import RankConfig
 from recsys.item_facts import ItemColumns
 from recsys.item_weights import Events
 from recsys.listing import NEW_ITEMS
-from recsys.new_places import size_new_places
+from recsys.new_places import _paying, size_new_places
 from recsys.newcomers import MIN_CHOICES, fit_newcomers
 from recsys.placement import FIRST, LAST, keep_places
 from recsys.recommend import Recommender
@@ -148,7 +148,8 @@ def test_places_are_sized_on_validation_and_off_where_nothing_is_new() -> None:
     text = recommender.shelf.text_vectors
     sized = size_new_places(recommender, queries, [new[:1]] * 5, text, RankConfig(), 0)
     assert sized["share_taken"] == 1.0
-    assert sized["places"] == 10
+    assert sized["places"] == np.argmax(sized["new_recall_20"]), "1.3 times what text finds is out of reach"
+    assert sized["new_recall_20"][-1] > sized["new_recall_20"][0]
     assert sized["new_recall_20"] == sorted(sized["new_recall_20"])
     assert len(sized["recall_20"]) == 11
     fixed = size_new_places(recommender, queries, [new[:1]] * 5, text, RankConfig(new_items=3), 0)
@@ -158,3 +159,22 @@ def test_places_are_sized_on_validation_and_off_where_nothing_is_new() -> None:
     assert nothing["places"] == 0
     recommender.shelf.facts["count"] = 1
     assert size_new_places(recommender, queries, [new[:1]] * 5, text, RankConfig(), 0)["places"] == 0
+
+
+@pytest.mark.parametrize(
+    ("new", "whole", "share", "aim", "places"),
+    [
+        ([0.0, 0.1, 0.2, 0.3], [0.30, 0.30, 0.29, 0.28], 0.05, 0.15, 2),  # the fewest that reach the aim
+        ([0.0, 0.1, 0.2, 0.3], [0.30, 0.30, 0.29, 0.28], 0.15, 0.15, 3),  # and their share of what is taken
+        ([0.0, 0.0, 0.001, 0.001], [0.058, 0.055, 0.053, 0.05], 0.2, 0.003, 2),  # out of reach: what pays
+        ([0.0, 0.1, 0.2, 0.3], [0.30, 0.25, 0.2, 0.1], 0.05, 0.05, 0),  # too dear
+        ([0.1, 0.1, 0.1, 0.1], [0.30, 0.30, 0.30, 0.30], 0.1, 0.5, 0),  # nothing more is found
+        ([0.0, 0.1, 0.2, 0.3], [0.0, 0.1, 0.2, 0.3], 1.0, 0.1, 10),  # only new items are taken
+    ],
+)
+def test_places_pay_for_themselves(
+    new: list[float], whole: list[float], share: float, aim: float, places: int
+) -> None:
+    rest = 11 - len(new)
+    table = list(zip(new + new[-1:] * rest, whole + whole[-1:] * rest, strict=True))
+    assert _paying(table, share, aim) == places
