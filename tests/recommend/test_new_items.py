@@ -149,7 +149,6 @@ def test_places_are_sized_on_validation_and_off_where_nothing_is_new() -> None:
     sized = size_new_places(recommender, queries, [new[:1]] * 5, text, RankConfig(), 0)
     assert sized["share_taken"] == 1.0
     assert sized["places"] == np.argmax(sized["new_recall_20"]), "1.3 times what text finds is out of reach"
-    assert sized["new_recall_20"][-1] > sized["new_recall_20"][0]
     assert sized["new_recall_20"] == sorted(sized["new_recall_20"])
     assert len(sized["recall_20"]) == 11
     fixed = size_new_places(recommender, queries, [new[:1]] * 5, text, RankConfig(new_items=3), 0)
