@@ -9,8 +9,9 @@ import pytest
 from whole_run import Made
 
 from recsys.artifacts import load_manifest
+from recsys.augment.policy import load_policy
 from recsys.cli import main
-from recsys.config import load_config
+from recsys.config import AugmentConfig, load_config
 from recsys.errors import ConfigError
 from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
 
@@ -86,9 +87,11 @@ def auto(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
     stages = load_manifest(auto).stages
     said = stages["policy"]
-    assert said["policy"] in (OFF, "light", "standard")
-    assert set(said["differences"]) == {"light", "standard"}
-    assert bool(stages["select"]["augmented_rows"]) == (said["policy"] != OFF)
+    tried = set(AugmentConfig().candidates)
+    assert said["policy"] in {OFF, *tried}
+    assert set(said["differences"]) == tried
+    makes_rows = said["policy"] != OFF and bool(load_policy(said["policy"]).history.ops.ops)
+    assert bool(stages["select"]["augmented_rows"]) == makes_rows
     assert (auto / "training" / "select").is_dir()
     assert not (auto / "training" / "policies").exists()
     assert stages["select"]["seconds"] < said["seconds"]  # it found the fit done
