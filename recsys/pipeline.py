@@ -113,7 +113,8 @@ def run_pipeline(
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
     files = _final(run, prepared, words, chosen, config, progress)
-    if run.leads and (cost := augmentation_share(run.manifest.stages)) is not None:
+    cost = augmentation_share(run.manifest.stages) if run.leads and config.augment.enabled else None
+    if cost is not None:
         spent, trained = cost
         logger.info(
             "augmentation took %.1f s of CPU, %.1f %% of the training's", spent, 100 * spent / trained
