@@ -114,6 +114,18 @@ def test_more_seeds_train_what_is_missing_alone(done: Shop, capsys: pytest.Captu
 
 
 @pytest.mark.slow
+def test_processes_train_what_one_would(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    before = outcomes_in(done.out)
+    arguments = ["--arms", "off", "light", "--no-placebos", "--workers", "2"]
+    assert main(done.arguments(done.out, *arguments)) == 0
+    said = capsys.readouterr().err
+    assert f"{SEEDS} were finished before" in said
+    assert len(outcomes_in(done.out)) == len(before) + SEEDS
+    assert outcomes_in(done.out).items() >= before.items()
+    assert main(done.arguments(done.out)) == 0, "and the record of the fixture is back"
+
+
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_the_same_figures(done: Shop, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "recsys", *done.arguments(out)]
