@@ -78,7 +78,7 @@ class AugmentConfig(Section):
     """Off is the empty pipeline."""
     policy: str = AUTO
     """A preset, a TOML file of ops, or `auto`: off, or the one of `candidates` that validation chose."""
-    candidates: tuple[str, ...] = ("light", "standard", "adversarial")
+    candidates: tuple[str, ...] = ("light", "standard")
     """Presets or files that `auto` tries beside off, each for the price of one more fit of the towers."""
     fusion: Literal["concatenate", "weight", "mix", "curriculum"] = "mix"
     """How augmented rows meet the originals."""
