@@ -49,14 +49,6 @@ if TYPE_CHECKING:
     help="Judge whole lists, of every source and a ranker per training, and not the towers alone: slow.",
 )
 @click.option(
-    "--epochs",
-    type=click.Choice(["equal", "own"]),
-    default="equal",
-    show_default=True,
-    help="equal: as many as off needs, so that all arms take the same steps. own: as many as each arm's own "
-    "validation figures choose, as in a run.",
-)
-@click.option(
     "--placebos/--no-placebos",
     default=True,
     show_default=True,
@@ -73,7 +65,6 @@ def command(
     more: tuple[str, ...],
     shares: tuple[float, ...],
     lists: bool,
-    epochs: str,
     placebos: bool,
     task: Task,
     workers: int,
@@ -82,8 +73,8 @@ def command(
 ) -> None:
     """Train arms that differ in augmentation alone, and say per segment whether it helps.
 
-    Every arm has the same seeds and, if not told otherwise, takes the same optimiser steps; the newest slice
-    of the data judges. Killed and started again, it goes on. OUT/compare.html is the report.
+    Every arm takes the same optimiser steps with the same seeds, and the newest slice of the data judges.
+    Killed and started again, it goes on. OUT/compare.html is the report.
     """
     if lists and shares:
         raise InputError("--share is for the towers alone", hint="Leave out --lists or --share")
@@ -98,7 +89,7 @@ def command(
 
     quiet("recsys.train", "recsys.arms")
     entered = enter([*arms, *more], config, settings, placebos=placebos)
-    order = Order(seeds, tuple(sorted(set(shares))), task, own_epochs=epochs == "own")
+    order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
         depth = WholeLists if lists else TowersAlone
         done = run_compare(data, out, entered, order, depth, say, workers=workers)

@@ -34,8 +34,6 @@ class Order:
     shares: tuple[float, ...] = ()
     """Parts of the data to compare on, beside the whole of it."""
     task: Task = "novel"
-    own_epochs: bool = False
-    """Train every arm for as many epochs as its own validation figures choose, not as those of `off` do."""
     drop_idle: bool = False
     """Train an arm that changes no list with the first seed with that seed alone, and leave it out."""
 
@@ -51,7 +49,7 @@ class Compared:
     parts: Mapping[str, Sequence[Part]]
     """By arm, those of the whole data first."""
     epochs: Mapping[float, int]
-    """Of the reference, by share."""
+    """By share."""
     steps: Mapping[float, int]
     losses: Mapping[str, Sequence[Sequence[float]]]
     """Training losses by arm, seed and epoch, on the whole data."""
@@ -61,8 +59,6 @@ class Compared:
     """What augmentation did, by arm, with the first seed."""
     seconds: float = 0.0
     """Of all trainings."""
-    own_epochs: Mapping[str, int] = field(default_factory=dict)
-    """By arm, on the whole data, where each has its own."""
 
     @property
     def num_users(self) -> int:
@@ -117,12 +113,11 @@ def run_compare(
         def elsewhere(turns: Sequence[Turn]) -> Iterator[Turn]:
             return train_in_parallel(work, turns, parts_for(turns, depth, workers), workers)
 
-        trainings = Trainings(trials, depth, outcomes, say, workers, elsewhere, order.own_epochs)
+        trainings = Trainings(trials, depth, outcomes, say, workers, elsewhere)
         if order.drop_idle:
             entered = _without_idle(entered, trainings, say)
         turns = trainings.turns(entered.contenders, range(order.seeds), (1.0, *order.shares))
         trainings.walk(turns)
-        equal_steps = equal_steps and not order.own_epochs
         return _judged(trials, entered, order, depth, trainings, turns, misspelled, equal_steps)
 
 
@@ -185,7 +180,6 @@ def _judged(
         trainings.chosen(1.0).curve,
         {name: found[0].about["counts"] for name, found in whole.items()},
         _seconds(turns, kept),
-        {name: found[0].about["epochs"] for name, found in whole.items()} if order.own_epochs else {},
     )  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
 from recsys.progress import Progress
 from recsys.search.bench import no_better_for
-from recsys.search.space import OFF
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +133,6 @@ class Trainings:
         say: Told, in a line, what the user should know meanwhile.
         workers: Processes that share them out; with one, this process trains.
         elsewhere: Trains in other processes, and gives each training once it is kept.
-        own_epochs: Every arm is given as many epochs as its own validation figures choose, and not `off`'s.
     """
 
     def __init__(
@@ -145,27 +143,24 @@ class Trainings:
         say: Callable[[str], None],
         workers: int = 1,
         elsewhere: Callable[[Sequence[Turn]], Iterator[Turn]] | None = None,
-        own_epochs: bool = False,
     ) -> None:
         self._trials, self._depth, self._outcomes, self._say = trials, depth, outcomes, say
-        self._workers, self._elsewhere, self._own_epochs = workers, elsewhere, own_epochs
+        self._workers, self._elsewhere = workers, elsewhere
 
-    def epochs(self, share: float, one: Contender | None = None) -> int:
-        """How many epochs `off` needs on the validation slice, or, if each has its own, a contender."""
-        return self.chosen(share, one if self._own_epochs else None).epochs
+    def epochs(self, share: float) -> int:
+        """How many epochs `off` needs on the validation slice: what every arm is given."""
+        return self.chosen(share).epochs
 
-    def chosen(self, share: float, one: Contender | None = None) -> Chosen:
-        """How many epochs, and what chose them; found once. Of `off` where no contender is named."""
-        arm = Arm.of(OFF) if one is None or one.identity == OFF else one.arm
-        who = OFF if arm.name == OFF or one is None else one.identity
-        name = "epochs-" + self._outcomes.key(share=share, what=f"epochs of {who}")
+    def chosen(self, share: float) -> Chosen:
+        """How many epochs, and what chose them; found once."""
+        name = "epochs-" + self._outcomes.key(share=share, what="epochs of off")
         known = self._outcomes.noted(name)
         if known is None:
             part = "" if share >= 1 else f" on {share:.0%} of the users"
-            self._say(f"choosing the number of epochs: {arm.name} is trained on the validation slice{part}")
+            self._say(f"choosing the number of epochs: off is trained on the validation slice{part}")
             started = time.monotonic()
             stop = no_better_for(self._trials.config.train.patience)
-            curve = self._trials.run(arm, 0, share=share, on_epoch=stop).curve
+            curve = self._trials.run(Arm.of("off"), 0, share=share, on_epoch=stop).curve
             seconds = round(time.monotonic() - started, 2)
             known = {"epochs": int(np.argmax(curve)) + 1, "curve": list(curve), "seconds": seconds}
             self._outcomes.note(name, known)
@@ -176,7 +171,7 @@ class Trainings:
     ) -> list[Turn]:
         """All trainings, seed by seed, so that a comparison that was stopped has whole seeds."""
         return [
-            Turn(one, seed, share, self.epochs(share, one), self._key(one, seed, share))
+            Turn(one, seed, share, self.epochs(share), self._key(one, seed, share))
             for share in shares for seed in seeds for one in contenders
         ]  # fmt: skip
 
@@ -226,17 +221,15 @@ class Trainings:
             return
         price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in missing)
         price /= min(self._workers, len(missing))
-        least, most = (pick(turn.epochs for turn in missing) for pick in (min, max))
-        epochs = f"{least}" if least == most else f"{least} to {most}"
         self._say(
-            f"{total} trainings of {epochs} epochs each{known}. "
+            f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
             f"About {duration(price)} to come, judged by how long off took{self._depth.on_top}"
         )
 
     def _key(self, one: Contender, seed: int, share: float) -> str:
         return self._outcomes.key(
             trained=one.identity, changes=sorted(one.changes.items()), unseen=one.unseen, seed=seed,
-            share=share, epochs=self.epochs(share, one), depth=self._depth.name,
+            share=share, epochs=self.epochs(share), depth=self._depth.name,
         )  # fmt: skip
 
 

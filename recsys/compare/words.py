@@ -116,22 +116,15 @@ def tables(done: Compared) -> list[tuple[Grid, list[str]]]:
     ]
 
 
-def _training(done: Compared) -> str:
-    if done.own_epochs:
-        each = ", ".join(f"{name} {epochs}" for name, epochs in done.own_epochs.items())
-        return f"as many epochs as each arm's own figures on the validation slice chose ({each})"
-    steps = f", {done.steps[1.0]:,} optimiser steps" if 1.0 in done.steps else ""
-    return f"{done.epochs[1.0]} epochs{steps} in every arm, chosen by off on the validation slice"
-
-
 def facts(done: Compared) -> dict[str, str]:
     """How the comparison was made."""
     order = done.order
+    steps = f", {done.steps[1.0]:,} optimiser steps" if 1.0 in done.steps else ""
     return {
         "judged on": f"the newest slice, task {order.task}, {done.num_users:,} users, looked at once",
         "depth": done.depth.partition(" ")[0],
         "seeds": f"{order.seeds}, averaged per user before anything else",
-        "training": _training(done),
+        "training": f"{done.epochs[1.0]} epochs{steps} in every arm, chosen by off on the validation slice",
         "interval": "95% percentile bootstrap over users",
         "p": "sign flips by user, corrected by Holm over all verdicts",
         "effect d": "Cohen's d_z of the users' differences",

@@ -21,7 +21,6 @@ from recsys.compare.contenders import Contender, enter
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.run import Order, run_compare
 from recsys.compare.trainings import TowersAlone, Turn, duration, refuse_unequal_steps
-from recsys.compare.words import facts
 from recsys.config import Config, load_config
 from recsys.errors import ArtifactError, LeakageError, RecsysError
 from recsys.search.bench import no_better_for
@@ -124,19 +123,6 @@ def test_processes_train_what_one_would(done: Shop, capsys: pytest.CaptureFixtur
     assert len(outcomes_in(done.out)) == len(before) + SEEDS
     assert outcomes_in(done.out).items() >= before.items()
     assert main(done.arguments(done.out)) == 0, "and the record of the fixture is back"
-
-
-def test_each_arm_may_have_its_own_epochs(shop: Shop, done: Shop) -> None:
-    entered = enter(["off", "light"], None, done.settings, placebos=False)
-    said: list[str] = []
-    order = Order(1, own_epochs=True)
-    found = run_compare(shop.data, done.out, entered, order, TowersAlone, said.append)
-    assert set(found.own_epochs) == {"off", "light"}
-    assert found.own_epochs["off"] == found.epochs[1.0]
-    assert any("light is trained on the validation slice" in line for line in said)
-    assert not any("off is trained" in line for line in said), "that is known"
-    assert f"light {found.own_epochs['light']}" in facts(found)["training"]
-    assert not found.steps
 
 
 @pytest.mark.slow
