@@ -75,7 +75,9 @@ class Finals:
     """Whole trainings, each kept in a file, so that a killed search does none of them twice.
 
     An arm, off among them, is trained for as many epochs as its own validation figures chose with the first
-    seed: what a run would do. With one number for all, whoever overfits first would lose for that alone.
+    seed: what a run would do. With one number for all, whoever overfits first would lose for that alone. On
+    the newest slice off is trained for as many as the winner too, so that what more steps gain is not taken
+    for what augmentation gains.
 
     Args:
         folder: Where figures are kept.
@@ -119,12 +121,18 @@ class Finals:
         return int(json.loads(path.read_text())["epochs"])
 
     def contest(
-        self, arms: Sequence[Arm], seeds: Sequence[int], when: When, left: Callable[[int], float]
+        self,
+        arms: Sequence[Arm],
+        seeds: Sequence[int],
+        when: When,
+        left: Callable[[int], float],
+        also: Sequence[tuple[Arm, int]] = (),
     ) -> list[int]:
         """Train all arms seed by seed, as long as the budget allows a whole round; gives the finished seeds.
 
         Args:
             arms: Off among them.
+            also: Arms once more, for so many epochs.
             seeds: At most these.
             when: The slice that judges.
             left: Seconds to keep for later, by the number of seeds that would then be finished.
@@ -132,6 +140,7 @@ class Finals:
         finished: list[int] = []
         for seed in seeds:
             missing = sum(not self._path(arm, seed, when).is_file() for arm in arms)
+            missing += sum(not self._path(arm, seed, when, epochs).is_file() for arm, epochs in also)
             missing += sum(not self._chosen(arm).is_file() for arm in arms)
             price = missing * self.longest
             if missing and self._ledger.left < price + left(len(finished) + 1):
@@ -139,30 +148,29 @@ class Finals:
             for arm in arms:
                 self.epochs(arm, seeds[0])
                 self.score(arm, seed, when)
+            for arm, epochs in also:
+                self.score(arm, seed, when, epochs)
             finished.append(seed)
         return finished
 
-    def score(self, arm: Arm, seed: int, when: When) -> Score:
-        """One whole training, from its file where it was done before."""
-        path = self._path(arm, seed, when)
+    def score(self, arm: Arm, seed: int, when: When, epochs: int | None = None) -> Score:
+        """One whole training, for the arm's own number of epochs or another; from its file if it is there."""
+        path = self._path(arm, seed, when, epochs)
         if not path.is_file():
-            keep_score(path, self._bench.run(arm, seed, when=when, epochs=self.epochs(arm, seed)))
+            keep_score(path, self._bench.run(arm, seed, when=when, epochs=epochs or self.epochs(arm, seed)))
             self._ledger.note(now=True)
         return kept_score(path)
 
-    def difference(
-        self, arm: Arm, off: Arm, seeds: Sequence[int], when: When, metric: str = METRIC
-    ) -> Difference:
-        """An arm against off over finished seeds."""
-        pairs = [(self.score(arm, seed, when), self.score(off, seed, when)) for seed in seeds]
-        return paired(metric, pairs, tuple(seeds))
+    def compared(
+        self, arm: Arm, off: Arm, seeds: Sequence[int], when: When, epochs: int | None = None
+    ) -> list[Difference]:
+        """An arm against off, for its own epochs or for as many as told, over finished seeds.
 
-    def compared(self, arm: Arm, off: Arm, seeds: Sequence[int], when: When) -> list[Difference]:
-        """The deciding metric, then the others that were measured."""
-        measured = self.score(off, seeds[0], when).figures
-        return [
-            self.difference(arm, off, seeds, when, metric) for metric in (METRIC, *ALSO) if metric in measured
-        ]
+        The deciding metric, then the others that were measured.
+        """
+        pairs = [(self.score(arm, seed, when), self.score(off, seed, when, epochs)) for seed in seeds]
+        measured = pairs[0][1].figures
+        return [paired(metric, pairs, tuple(seeds)) for metric in (METRIC, *ALSO) if metric in measured]
 
     def looked(self, when: When) -> bool:
         """Whether a slice was looked at."""
@@ -171,8 +179,9 @@ class Finals:
     def _chosen(self, arm: Arm) -> Path:
         return self._folder / f"{_EPOCHS}{fingerprint(arm)}.json"
 
-    def _path(self, arm: Arm, seed: int, when: When) -> Path:
-        return self._folder / f"{when}-{fingerprint(arm)}-{seed}.npz"
+    def _path(self, arm: Arm, seed: int, when: When, epochs: int | None = None) -> Path:
+        as_long = f"-{epochs}" if epochs else ""
+        return self._folder / f"{when}-{fingerprint(arm)}-{seed}{as_long}.npz"
 
 
 def paired(metric: str, pairs: Sequence[tuple[Score, Score]], seeds: tuple[int, ...]) -> Difference:

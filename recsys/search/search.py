@@ -122,12 +122,16 @@ def _decided(
         _write_winner(out / WINNER, winner, seeds, [trial.arm for trial in finalists])
     winner, seeds, arms = _read_winner(out / WINNER)
     contest = [(arm, finals.compared(arm, off, seeds, "validation")) for arm in arms]
-    seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0)
+    as_long = finals.epochs(winner, seeds[0])
+    also = [] if as_long == finals.epochs(off, seeds[0]) else [(off, as_long)]
+    seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0, also)
     if not seeds:
         more = _minutes(max(_confirmation(finals, 1) - ledger.left, 60.0))
         said = f"the {_minutes(ledger.left)} left are too few to confirm the best finalist: give {more} more"
         return undecided(said, contest)
-    return judged(winner.name, contest, finals.compared(winner, off, seeds, "report"), winner)
+    report = finals.compared(winner, off, seeds, "report")
+    equal = finals.compared(winner, off, seeds, "report", as_long) if also else []
+    return judged(winner.name, contest, report, winner, equal)
 
 
 def ranked(trials: list[Trial]) -> list[Trial]:
@@ -190,12 +194,12 @@ def _reserve(exploration: Exploration, finals: Finals, ledger: Ledger) -> float:
 
 
 def _confirmation(finals: Finals, seeds: int) -> float:
-    return 2 * seeds * finals.longest
+    return 3 * seeds * finals.longest
 
 
 def _num_runs(finalists: int, seeds: int) -> int:
-    """Each finalist and off choose their epochs and are trained with each seed, then the winner and off."""
-    return (finalists + 1) * (1 + seeds) + 2 * seeds
+    """Finalists and off choose their epochs and are trained with each seed, then the winner and off twice."""
+    return (finalists + 1) * (1 + seeds) + 3 * seeds
 
 
 def _price(exploration: Exploration, finals: Finals) -> float:

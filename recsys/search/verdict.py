@@ -35,6 +35,8 @@ class Verdict:
     """Name, policy and paired differences on the validation slice."""
     report: tuple[dict[str, Any], ...] = ()
     """Paired differences of the winner on the newest slice; empty where it was not looked at."""
+    as_long: tuple[dict[str, Any], ...] = ()
+    """The same against off trained for as many epochs as the winner; empty where that is off's own number."""
     winner: str = OFF
 
 
@@ -71,6 +73,7 @@ class Result:
                 AugmentConfig(**known["augment"]),
                 tuple(known["finalists"]),
                 tuple(known["report"]),
+                tuple(known["as_long"]),
                 known["winner"],
             )
             facts = Facts(known["ops"], known["ops_left_out"])
@@ -89,6 +92,7 @@ def judged(
     finalists: Sequence[tuple[Arm, list[Difference]]],
     report: Sequence[Difference],
     winner: Arm | None = None,
+    equal: Sequence[Difference] = (),
 ) -> Verdict:
     """The verdict on a winner by what the newest slice says; without a winner, off is best.
 
@@ -97,8 +101,11 @@ def judged(
         finalists: With their differences on the validation slice.
         report: The winner's differences on the newest slice, the deciding metric first.
         winner: Its policy and fusion.
+        equal: Its differences there to off trained for as many epochs as it; where none are given, off's own
+            number is that.
     """
     rows, confirmed = _rows(finalists), tuple(one.to_plain() for one in report)
+    as_long = tuple(one.to_plain() for one in equal)
     if winner is None or not report:
         reason = (
             "no finalist beats it on the validation slice, so the newest slice was not looked at"
@@ -107,13 +114,20 @@ def judged(
         )
         return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed)
     first = report[0]
+    more_steps = first.gains and bool(equal) and not equal[0].gains
+    if more_steps:
+        reason = (
+            f"{name} changes {METRIC} by {first.interval} on the newest slice, but by {equal[0].interval} "
+            "against off trained for as many epochs: more steps gain, not augmentation"
+        )
+        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed, as_long, name)
     interval = first.interval
     if not first.gains:
         said = "lies below zero: it harms" if first.high < 0 else "includes zero"
         reason = f"{name}, the best, changes {METRIC} by {interval} on the newest slice: the interval {said}"
-        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed, name)
+        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed, as_long, name)
     reason = f"{name} changes {METRIC} by {interval} ({first.relative:+.1%}) on the newest slice, above zero"
-    return Verdict("gain", reason, winner.policy, winner.fusion, rows, confirmed, name)
+    return Verdict("gain", reason, winner.policy, winner.fusion, rows, confirmed, as_long, name)
 
 
 def write_result(out: Path, result: Result) -> None:
@@ -130,6 +144,7 @@ def write_result(out: Path, result: Result) -> None:
         "winner": verdict.winner,
         "augment": verdict.fusion.model_dump(mode="json", exclude=set(WHICH_POLICY)),
         "report": list(verdict.report),
+        "as_long": list(verdict.as_long),
         "finalists": list(verdict.finalists),
         "seconds": round(result.seconds, 1),
         "minutes": result.minutes,
@@ -157,6 +172,10 @@ def summary(out: Path, result: Result) -> Iterator[str]:
     if result.verdict.report:
         yield "the winner against off, newest slice, looked at once:"
         for row in result.verdict.report:
+            yield f"  {row['metric']:10} {shown(row)}"
+    if result.verdict.as_long:
+        yield "against off trained for as many epochs:"
+        for row in result.verdict.as_long:
             yield f"  {row['metric']:10} {shown(row)}"
     yield from _next(out, result.verdict)
 

@@ -93,17 +93,32 @@ def test_where_no_finalist_beats_off_the_newest_slice_is_not_looked_at(tmp_path:
 def test_arms_of_the_newest_slice_are_the_winner_and_off_with_the_same_seeds(tmp_path: Path) -> None:
     bench = FakeBench(dropout_gains, Clock())
     result = searched(bench, tmp_path)
-    report = [(mark, seed) for mark, seed, when, _ in bench.runs if when == "report"]
-    marks = {mark for mark, _ in report}
-    assert len(marks) == 2
-    assert OFF in marks
-    assert sorted(report) == sorted((mark, seed) for mark in marks for seed in (0, 1, 2))
-    assert {(mark == OFF, epochs) for mark, _, when, epochs in bench.runs if when == "report"} == {
-        (True, 5),
-        (False, 7),
-    }, "each as long as its own validation figures chose"
+    report = [(mark, epochs, seed) for mark, seed, when, epochs in bench.runs if when == "report"]
+    (winner,) = {mark for mark, *_ in report} - {OFF}
+    trained = [(OFF, 5), (OFF, 7), (winner, 7)]
+    assert sorted(report) == sorted((*one, seed) for one in trained for seed in (0, 1, 2)), (
+        "each as long as its own validation figures chose, and off as long as the winner too"
+    )
+    assert [one["metric"] for one in result.verdict.as_long] == ["ndcg@10", "recall@20"]
     assert len(bench.chosen) == len(set(bench.chosen))
     assert result.final
+
+
+def test_what_more_steps_gain_is_no_gain_of_augmentation(tmp_path: Path) -> None:
+    class Slower(FakeBench):
+        """What is trained for longer is better, and augmentation makes nothing better."""
+
+        def run(self, *args: Any, **options: Any) -> Score:
+            score = super().run(*args, **options)
+            longer = 0.01 * (score.epochs - 5)
+            return replace(score, figures={name: one + longer for name, one in score.figures.items()})
+
+    result = searched(Slower(nothing_gains, Clock(), noise=0.001), tmp_path)
+    assert result.verdict.outcome == "off"
+    assert "more steps gain, not augmentation" in result.verdict.reason
+    assert result.verdict.report[0]["low"] > 0
+    assert result.verdict.as_long[0]["low"] < 0.001
+    assert any("as many epochs" in line for line in summary(tmp_path, result))
 
 
 def test_policies_that_change_nothing_or_are_refused_are_never_trained(tmp_path: Path) -> None:
@@ -127,7 +142,7 @@ def test_policies_that_change_nothing_or_are_refused_are_never_trained(tmp_path:
 
 def test_what_falls_behind_is_stopped_early(tmp_path: Path) -> None:
     bench = FakeBench(dropout_gains, Clock())
-    result = searched(bench, tmp_path, trials=20)
+    result = searched(bench, tmp_path, minutes=60.0, trials=28)
     pruned = [trial for trial in result.trials if trial.state == "pruned"]
     assert pruned
     assert all(trial.reason == "falls behind early" and len(trial.curve) < 4 for trial in pruned)
