@@ -91,7 +91,7 @@ def cores() -> int:
 def _as_kept(futures: list[Future[None]], turns: Sequence[Turn], outcomes: Outcomes) -> Iterator[Turn]:
     awaited = {turn.key: turn for turn in turns}
     running = set(futures)
-    while awaited:
+    while running:
         done, running = wait(running, timeout=_LOOK_SECONDS, return_when="FIRST_EXCEPTION")
         for future in done:
             future.result()

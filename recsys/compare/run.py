@@ -113,7 +113,7 @@ def run_compare(
         def elsewhere(turns: Sequence[Turn]) -> Iterator[Turn]:
             return train_in_parallel(work, turns, parts_for(turns, depth, workers), workers)
 
-        trainings = Trainings(trials, depth, outcomes, say, workers, elsewhere)
+        trainings = Trainings(trials, depth, outcomes, say, workers, elsewhere if workers > 1 else None)
         if order.drop_idle:
             entered = _without_idle(entered, trainings, say)
         turns = trainings.turns(entered.contenders, range(order.seeds), (1.0, *order.shares))

@@ -201,7 +201,7 @@ class Trainings:
                 bar.advance(1, f"{duration(left)} left")
 
     def _trained(self, turns: Sequence[Turn]) -> Iterator[Turn]:
-        if self._elsewhere is not None and self._workers > 1 and len(turns) > 1:
+        if self._elsewhere is not None and len(turns) > 1:
             yield from self._elsewhere(turns)
             return
         for turn in turns:

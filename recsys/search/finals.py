@@ -18,7 +18,7 @@ from recsys.evaluate.paired import pair
 from recsys.search.bench import Bench, Score, no_better_for
 from recsys.search.explore import METRIC
 from recsys.search.ledger import Ledger
-from recsys.search.space import OFF, fingerprint
+from recsys.search.space import fingerprint
 
 ALSO = ("recall@20",)
 """Metrics that are compared beside the one that decides, where they were measured."""
@@ -88,7 +88,8 @@ class Finals:
     def __init__(self, folder: Path, bench: Bench, ledger: Ledger) -> None:
         self._folder, self._bench, self._ledger = folder, bench, ledger
 
-    def seconds_per_run(self) -> float | None:
+    @property
+    def usual(self) -> float | None:
         """Mean seconds of the whole trainings so far, None before the first."""
         known = self._seconds()
         return float(np.mean(known)) if known else None
@@ -98,16 +99,10 @@ class Finals:
         """Seconds of the longest whole training so far, 0 before the first."""
         return max(self._seconds(), default=0.0)
 
-    def _seconds(self) -> list[float]:
-        known = [float(_load(path)["seconds"]) for path in self._folder.glob("*.npz")]
-        return known + [
-            float(json.loads(path.read_text())["seconds"]) for path in self._folder.glob(_EPOCHS + "*")
-        ]
-
     @property
     def num_runs(self) -> int:
         """Whole trainings so far, those that chose a number of epochs among them."""
-        return sum(1 for pattern in ("*.npz", f"{_EPOCHS}*") for _ in self._folder.glob(pattern))
+        return len(self._seconds())
 
     def epochs(self, arm: Arm, seed: int) -> int:
         """How many epochs an arm is given: the best on the validation slice, found once and kept."""
@@ -118,7 +113,7 @@ class Finals:
             known = {"epochs": int(np.argmax(done.curve)) + 1, "curve": done.curve, "seconds": done.seconds}
             write_atomically(path, json.dumps(known))
             self._ledger.note(now=True)
-        return int(json.loads(path.read_text())["epochs"])
+        return int(_choice(path)["epochs"])
 
     def contest(
         self,
@@ -132,32 +127,30 @@ class Finals:
 
         Args:
             arms: Off among them.
-            also: Arms once more, for so many epochs.
             seeds: At most these.
             when: The slice that judges.
             left: Seconds to keep for later, by the number of seeds that would then be finished.
+            also: Arms once more, for so many epochs.
         """
+        wanted: list[tuple[Arm, int | None]] = [*((arm, None) for arm in arms), *also]
         finished: list[int] = []
         for seed in seeds:
-            missing = sum(not self._path(arm, seed, when).is_file() for arm in arms)
-            missing += sum(not self._path(arm, seed, when, epochs).is_file() for arm, epochs in also)
+            missing = sum(not self._is_kept(arm, seed, when, epochs) for arm, epochs in wanted)
             missing += sum(not self._chosen(arm).is_file() for arm in arms)
             price = missing * self.longest
             if missing and self._ledger.left < price + left(len(finished) + 1):
                 break
-            for arm in arms:
-                self.epochs(arm, seeds[0])
-                self.score(arm, seed, when)
-            for arm, epochs in also:
-                self.score(arm, seed, when, epochs)
+            for arm, epochs in wanted:
+                self.score(arm, seed, when, epochs or self.epochs(arm, seeds[0]))
             finished.append(seed)
         return finished
 
     def score(self, arm: Arm, seed: int, when: When, epochs: int | None = None) -> Score:
         """One whole training, for the arm's own number of epochs or another; from its file if it is there."""
+        epochs = epochs or self.epochs(arm, seed)
         path = self._path(arm, seed, when, epochs)
         if not path.is_file():
-            keep_score(path, self._bench.run(arm, seed, when=when, epochs=epochs or self.epochs(arm, seed)))
+            keep_score(path, self._bench.run(arm, seed, when=when, epochs=epochs))
             self._ledger.note(now=True)
         return kept_score(path)
 
@@ -172,16 +165,20 @@ class Finals:
         measured = pairs[0][1].figures
         return [paired(metric, pairs, tuple(seeds)) for metric in (METRIC, *ALSO) if metric in measured]
 
-    def looked(self, when: When) -> bool:
-        """Whether a slice was looked at."""
-        return any(self._folder.glob(f"{when}-*.npz"))
+    def _seconds(self) -> list[float]:
+        scores = [float(_load(path)["seconds"]) for path in self._folder.glob("*.npz")]
+        return scores + [float(_choice(path)["seconds"]) for path in self._folder.glob(f"{_EPOCHS}*.json")]
+
+    def _is_kept(self, arm: Arm, seed: int, when: When, epochs: int | None) -> bool:
+        if epochs is None and not self._chosen(arm).is_file():
+            return False
+        return self._path(arm, seed, when, epochs or self.epochs(arm, seed)).is_file()
 
     def _chosen(self, arm: Arm) -> Path:
         return self._folder / f"{_EPOCHS}{fingerprint(arm)}.json"
 
-    def _path(self, arm: Arm, seed: int, when: When, epochs: int | None = None) -> Path:
-        as_long = f"-{epochs}" if epochs else ""
-        return self._folder / f"{when}-{fingerprint(arm)}-{seed}{as_long}.npz"
+    def _path(self, arm: Arm, seed: int, when: When, epochs: int) -> Path:
+        return self._folder / f"{when}-{fingerprint(arm)}-{seed}-{epochs}.npz"
 
 
 def paired(metric: str, pairs: Sequence[tuple[Score, Score]], seeds: tuple[int, ...]) -> Difference:
@@ -221,11 +218,6 @@ def kept_score(path: Path) -> Score:
     return Score(kept["users"], figures, float(kept["seconds"]), int(kept["epochs"]))
 
 
-def is_off(arm: Arm) -> bool:
-    """Whether an arm changes nothing."""
-    return fingerprint(arm) == OFF
-
-
 def _load(path: Path) -> Mapping[str, NDArray[Any]]:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -234,3 +226,12 @@ def _load(path: Path) -> Mapping[str, NDArray[Any]]:
         raise ArtifactError(
             f"{path}: cannot be read ({error}); delete it, and it is measured again"
         ) from error
+
+
+def _choice(path: Path) -> dict[str, Any]:
+    """`epochs`, the `curve` that chose them, and `seconds`."""
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); delete it, and it is chosen again") from error
+    return known

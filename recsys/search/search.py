@@ -122,16 +122,16 @@ def _decided(
         _write_winner(out / WINNER, winner, seeds, [trial.arm for trial in finalists])
     winner, seeds, arms = _read_winner(out / WINNER)
     contest = [(arm, finals.compared(arm, off, seeds, "validation")) for arm in arms]
-    as_long = finals.epochs(winner, seeds[0])
-    also = [] if as_long == finals.epochs(off, seeds[0]) else [(off, as_long)]
-    seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0, also)
+    epochs = finals.epochs(winner, seeds[0])
+    seeds = finals.contest([winner, off], seeds, "report", lambda _: 0.0, [(off, epochs)])
     if not seeds:
         more = _minutes(max(_confirmation(finals, 1) - ledger.left, 60.0))
         said = f"the {_minutes(ledger.left)} left are too few to confirm the best finalist: give {more} more"
         return undecided(said, contest)
     report = finals.compared(winner, off, seeds, "report")
-    equal = finals.compared(winner, off, seeds, "report", as_long) if also else []
-    return judged(winner.name, contest, report, winner, equal)
+    same = epochs == finals.epochs(off, seeds[0])
+    as_long = [] if same else finals.compared(winner, off, seeds, "report", epochs)
+    return judged(winner.name, contest, report, winner, as_long)
 
 
 def ranked(trials: list[Trial]) -> list[Trial]:
@@ -204,9 +204,8 @@ def _num_runs(finalists: int, seeds: int) -> int:
 
 def _price(exploration: Exploration, finals: Finals) -> float:
     """Seconds of one whole training: measured, or guessed from the cheap ones; 0 before any."""
-    known = finals.seconds_per_run()
-    if known is not None:
-        return known
+    if finals.usual is not None:
+        return finals.usual
     proxy = exploration.proxy
     cheap = [trial.seconds for trial in exploration.trials() if trial.state == "complete"]
     scale = exploration.bench.max_epochs / proxy.epochs / proxy.share

@@ -92,7 +92,7 @@ def judged(
     finalists: Sequence[tuple[Arm, list[Difference]]],
     report: Sequence[Difference],
     winner: Arm | None = None,
-    equal: Sequence[Difference] = (),
+    as_long: Sequence[Difference] = (),
 ) -> Verdict:
     """The verdict on a winner by what the newest slice says; without a winner, off is best.
 
@@ -101,33 +101,39 @@ def judged(
         finalists: With their differences on the validation slice.
         report: The winner's differences on the newest slice, the deciding metric first.
         winner: Its policy and fusion.
-        equal: Its differences there to off trained for as many epochs as it; where none are given, off's own
-            number is that.
+        as_long: Its differences there to off trained for as many epochs as it; none where off's own number is
+            that.
     """
-    rows, confirmed = _rows(finalists), tuple(one.to_plain() for one in report)
-    as_long = tuple(one.to_plain() for one in equal)
+    found: dict[str, Any] = {
+        "finalists": _rows(finalists),
+        "report": tuple(one.to_plain() for one in report),
+        "as_long": tuple(one.to_plain() for one in as_long),
+        "winner": name,
+    }
     if winner is None or not report:
         reason = (
             "no finalist beats it on the validation slice, so the newest slice was not looked at"
             if finalists
             else "every policy that was tried changes nothing, is refused by gates, or falls behind early"
         )
-        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed)
+        return Verdict("off", reason, _off(), AugmentConfig(), **found)
     first = report[0]
-    more_steps = first.gains and bool(equal) and not equal[0].gains
-    if more_steps:
-        reason = (
-            f"{name} changes {METRIC} by {first.interval} on the newest slice, but by {equal[0].interval} "
-            "against off trained for as many epochs: more steps gain, not augmentation"
-        )
-        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed, as_long, name)
-    interval = first.interval
     if not first.gains:
         said = "lies below zero: it harms" if first.high < 0 else "includes zero"
-        reason = f"{name}, the best, changes {METRIC} by {interval} on the newest slice: the interval {said}"
-        return Verdict("off", reason, _off(), AugmentConfig(), rows, confirmed, as_long, name)
-    reason = f"{name} changes {METRIC} by {interval} ({first.relative:+.1%}) on the newest slice, above zero"
-    return Verdict("gain", reason, winner.policy, winner.fusion, rows, confirmed, as_long, name)
+        reason = (
+            f"{name}, the best, changes {METRIC} by {first.interval} on the newest slice: the interval {said}"
+        )
+        return Verdict("off", reason, _off(), AugmentConfig(), **found)
+    if as_long and not as_long[0].gains:
+        reason = (
+            f"{name} changes {METRIC} by {first.interval} on the newest slice, but by {as_long[0].interval} "
+            "against off trained for as many epochs: more steps gain, not augmentation"
+        )
+        return Verdict("off", reason, _off(), AugmentConfig(), **found)
+    reason = (
+        f"{name} changes {METRIC} by {first.interval} ({first.relative:+.1%}) on the newest slice, above zero"
+    )
+    return Verdict("gain", reason, winner.policy, winner.fusion, **found)
 
 
 def write_result(out: Path, result: Result) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from whole_run import Made
 
 from recsys.arms import Arm, Trials
@@ -90,6 +91,17 @@ def test_an_error_comes_back_as_it_was(work: Work) -> None:
     ) as caught:
         finished(work, turns_of("fails"))
     assert caught.value.count == 3
+
+
+def test_threads_are_limited_for_trainings_of_any_kind(work: Work) -> None:
+    before = torch.get_num_threads()
+    run = work.config.run.model_copy(update={"threads": before + 1})
+    try:
+        limited = work.config.model_copy(update={"run": run})
+        Trials.prepare(work.data, work.folder, limited, progress=False)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.slow

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_bench import Clock, FakeBench, nothing_gains
 from hypothesis import given
 from hypothesis import strategies as st
 
+from recsys.arms import Arm
+from recsys.errors import ArtifactError
 from recsys.evaluate.permutation import sign_flip_p
 from recsys.search.bench import Score
-from recsys.search.finals import paired
+from recsys.search.finals import Finals, paired
+from recsys.search.ledger import Ledger
 
 
 def score(values: list[float], users: list[str] | None = None) -> Score:
@@ -73,3 +78,14 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         found = paired("ndcg@10", [(score((0.5 + differences).tolist()), score([0.5] * 80))], (0,))
         inside += found.low <= 0.0 <= found.high
     assert inside >= 51
+
+
+def test_a_damaged_choice_of_epochs_says_what_to_do(tmp_path: Path) -> None:
+    clock = Clock()
+    finals = Finals(tmp_path, FakeBench(nothing_gains, clock), Ledger(tmp_path / "spent.json", 600, clock))
+    assert finals.epochs(Arm.of("off"), 0) == 5
+    assert finals.num_runs == 1
+    (path,) = tmp_path.glob("epochs-*.json")
+    path.write_text('{"epochs"', encoding="utf-8")
+    with pytest.raises(ArtifactError, match="delete it, and it is chosen again"):
+        finals.epochs(Arm.of("off"), 0)
