@@ -11,10 +11,10 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from recsys.errors import ConfigError
 from recsys.model_settings import FinetuneConfig as FinetuneConfig
@@ -253,6 +253,16 @@ class Config(Section):
     run: RunConfig = RunConfig()
     track: TrackConfig = TrackConfig()
 
+    @model_validator(mode="after")
+    def _histories_are_kept(self) -> Self:
+        """The towers cannot read more events than the features keep."""
+        if self.model.history_length > self.features.history_length:
+            raise ValueError(
+                f"model.history_length ({self.model.history_length}) is over features.history_length "
+                f"({self.features.history_length}): the towers would read events that are not kept. Set both."
+            )
+        return self
+
     def to_toml(self) -> str:
         """The effective configuration as TOML; settings that are None (decide for me) are left out."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
@@ -291,6 +301,8 @@ def validate_config(tree: Mapping[str, Any], source: str) -> Config:
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{source}: there is no setting '{name}'. {_known(first['loc'])}") from error
+        if not name:  # what no single setting can be blamed for
+            raise ConfigError(f"{source}: {first['ctx']['error']}") from error
         raise ConfigError(f"{source}: {name}: {first['msg']} (got {first['input']!r})") from error
 
 

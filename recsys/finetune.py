@@ -47,6 +47,8 @@ from recsys.model.gate import choose_whitening, judge, keep, weights_moved
 from recsys.model.item_draws import ItemDraws, distinct_texts
 from recsys.model.layer_cache import LayerCache
 from recsys.model.negatives import Negatives
+from recsys.model.popularity import Popularity
+from recsys.model.row_weights import weighing_repeats
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
@@ -163,6 +165,7 @@ class _Tuning:
         config: Config,
         folder: Path,
     ) -> None:
+        contexts = weighing_repeats(contexts, config.train.repeat_weight)
         self.config, self.contexts, self.folder = config, contexts, folder
         self.device, self.group = encoder.device, join_group(encoder.device)
         self.encoder = encoder.copy()
@@ -178,7 +181,9 @@ class _Tuning:
         self.num_steps = min(config.finetune.steps, max(1, math.ceil(passes)))
         self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
         self.text = self.frozen.clone()
-        self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model).to(self.device)
+        popularity = Popularity.of(contexts, towers_fit.item_counts, over_time=config.model.bias_over_time)
+        self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model, popularity)
+        self.model = self.model.to(self.device)
         self.model.load_whole({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
         self.optimizer = self._build_optimizer()
         self.losses: list[float] = []

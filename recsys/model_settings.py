@@ -24,6 +24,8 @@ class ModelConfig(Section):
     """Starting temperature of the softmax; learned from there."""
     item_bias: bool = True
     """A learned bias per item, shrunk by its evidence, in the place of the texts' last coordinate."""
+    bias_over_time: bool = True
+    """The bias reads how much an item had sold by the moment of each row; false: how often it sold in all."""
     lift: float = Field(0.3, ge=0, le=2)
     """How far items without training events are raised, where no validation chooses it."""
 
@@ -45,6 +47,8 @@ class TrainConfig(Section):
     """`uniform`: from the items seen in training. `in_batch`: other targets of the batch, logQ-corrected."""
     logq: Literal["negatives", "all", "off"] = "negatives"
     """Under `in_batch`: correct the sampled logits alone, the target's own too, or none."""
+    repeat_weight: float = Field(0.25, ge=0, le=1, examples=[1.0])
+    """Weight of a target that its user had before, beside 1 of one that is new to the user."""
     mask_own: bool = False
     """A user's other items, had before or taken later, are not held against his targets."""
     mask_near: float = Field(0.0, ge=0, le=1, examples=[0.9])

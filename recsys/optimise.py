@@ -18,9 +18,9 @@ def tower_parameters(model: TwoTower) -> tuple[list[nn.Parameter], list[nn.Param
     """What items have of their own, and the few numbers that all share: together, every parameter."""
     own = [model.target_residual, model.history_residual]
     shared = [*model.user.parameters(), model.log_temperature]
-    if model.bias is not None and model.bias_slope is not None:
+    if model.bias is not None and model.bias_slopes is not None:
         own.append(model.bias)
-        shared.append(model.bias_slope)
+        shared.append(model.bias_slopes)
     return own, shared
 
 

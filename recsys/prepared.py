@@ -52,8 +52,8 @@ def prepare_shop(run: OpenRun, shop: Shop, store_folder: Path) -> None:
         weights = config.data.event_weights
         contexts = store.training_contexts(log, shop.vocabulary, config.features, weights)
         start, end = temporal_cuts(log["timestamp"].to_numpy(np.int64), config.split)
-        between = log[(log["timestamp"] >= start) & (log["timestamp"] < end)]
-        validation = store.held_out_contexts(between, start, shop.vocabulary, config.features, weights)
+        early = log[log["timestamp"] < end]
+        validation = store.held_out_contexts(early, start, shop.vocabulary, config.features, weights)
         contexts.write(run.work / "contexts")
         validation.write(run.work / "validation")
         figures.update(
@@ -83,11 +83,13 @@ def write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: P
     """Held-out contexts of the newest slice, as known just before its cut."""
     from recsys.data.features import FeatureStoreRoom  # arms that are prepared go on without Feast
 
-    log = shop.dataset.interactions
-    later = log[log["timestamp"] >= prepared.cut_report]
-    room = FeatureStoreRoom(store)
-    room.held_out_contexts(
-        later, prepared.cut_report, shop.vocabulary, shop.config.features, shop.config.data.event_weights
+    config = shop.config
+    FeatureStoreRoom(store).held_out_contexts(
+        shop.dataset.interactions,
+        prepared.cut_report,
+        shop.vocabulary,
+        config.features,
+        config.data.event_weights,
     ).write(folder)
 
 

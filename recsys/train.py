@@ -41,6 +41,8 @@ from recsys.model.loop_state import LoopState
 from recsys.model.negatives import Negatives
 from recsys.model.passes import Parts, StepPasses, plain_pass
 from recsys.model.perturb import StepDraws
+from recsys.model.popularity import Popularity
+from recsys.model.row_weights import weighing_repeats
 from recsys.model.step import Batch, mixed_text
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
@@ -134,9 +136,13 @@ class _Fit:
         representation: Representation,
         stage: str,
     ) -> None:
+        contexts = weighing_repeats(contexts, config.train.repeat_weight)
         self.contexts, self.config, self.folder, self.stage = contexts, config, folder, stage
         self.validation, self.fusion, self.item_counts = validation, fusion, item_counts
-        self.text_vectors = text_vectors
+        self.text_vectors, self.popularity = (
+            text_vectors,
+            Popularity.of(contexts, item_counts, over_time=config.model.bias_over_time),
+        )
         self.early_stopping = epochs is None
         self.num_epochs = config.train.max_epochs if epochs is None else epochs
         self.device = training_device(config.run.device)
@@ -164,7 +170,7 @@ class _Fit:
 
     def _begin(self) -> None:
         dim = self.text.shape[1]
-        self.model = TwoTower(self.item_counts, dim, self.config.model).to(self.device)
+        self.model = TwoTower(self.item_counts, dim, self.config.model, self.popularity).to(self.device)
         self.optimizer = build_optimizer(self.model, self.config.train)
 
     def run(
@@ -352,6 +358,7 @@ class _Fit:
             validation=tuple(state.validation),
             losses=tuple(state.losses),
             examples_per_second=state.rate,
+            popularity=self.popularity.now,
             passes_per_step=state.passes_per_step,
         )
 

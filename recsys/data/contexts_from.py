@@ -130,6 +130,48 @@ def contexts_of(labels: Labels, joined: pa.Table, vocabulary: Vocabulary, role: 
     )
 
 
+def with_older(contexts: Contexts, log: Log, vocabulary: Vocabulary) -> Contexts:
+    """Held-out rows that tell everything their users had: older items come before the history kept.
+
+    A history is bounded, and what lies beyond it would pass for new to its user. Each item that the history
+    does not hold is put in front of it once, at its newest event, oldest first; the newest events, which are
+    all that the towers read, stay as they are.
+
+    Args:
+        contexts: One row per user, with the newest events of each.
+        log: The events before the rows' moment.
+        vocabulary: The catalogue.
+    """
+    rows = vocabulary.rows(log.items.tolist())[log.item_codes] if len(log) else np.empty(0, np.int64)
+    codes = np.array([event_code(name) for name in log.event_types], np.int64)
+    row_of = np.full(len(log.users), -1, np.int64)
+    places = pd.Index(log.users).get_indexer(pd.Index(contexts.user_ids.astype(object)))
+    row_of[places[places >= 0]] = np.flatnonzero(places >= 0)
+    owners = row_of[log.user_codes]
+    # Newest first, so that the first place of a pair is its newest event.
+    usable = np.flatnonzero((owners >= 0) & (rows >= 0))[::-1]
+    usable = usable[log.created[usable] < contexts.moments[owners[usable]]]
+    pairs = owners[usable] * len(vocabulary) + rows[usable]
+    _, first = np.unique(pairs, return_index=True)
+    kept_owners = np.repeat(np.arange(len(contexts)), np.diff(contexts.history_offsets))
+    kept = kept_owners * len(vocabulary) + contexts.history_rows
+    older = usable[first[~np.isin(pairs[first], kept)]]
+    older = older[np.argsort(older, kind="stable")]  # the log is sorted by user and time
+
+    def in_front(mine: Ints, theirs: Ints) -> Ints:
+        everybody = np.concatenate([owners[older], kept_owners])
+        return np.concatenate([theirs, mine])[np.argsort(everybody, kind="stable")]
+
+    sizes = np.diff(contexts.history_offsets) + np.bincount(owners[older], minlength=len(contexts))
+    return replace(
+        contexts,
+        history_offsets=np.r_[0, np.cumsum(sizes)].astype(np.int64),
+        history_rows=in_front(contexts.history_rows, rows[older]),
+        history_events=in_front(contexts.history_events, codes[log.event_codes[older]]),
+        history_timestamps=in_front(contexts.history_timestamps, log.timestamps[older]),
+    )
+
+
 def no_contexts(role: Role) -> Contexts:
     """A table without rows."""
     none, zero = np.empty(0, np.int64), np.zeros(1, np.int64)

@@ -28,12 +28,19 @@ from recsys.contexts import Contexts, Role, Vocabulary, concatenate
 from recsys.data import online_tables
 from recsys.data.augmented_store import AugmentedViews, stored_batches
 from recsys.data.behaviour import ItemFacts, behaviour_batches, owned_rows
-from recsys.data.contexts_from import Labels, contexts_of, labels_at, labels_by_moment, no_contexts
+from recsys.data.contexts_from import (
+    Labels,
+    contexts_of,
+    labels_at,
+    labels_by_moment,
+    no_contexts,
+    with_older,
+)
 from recsys.data.erasing import erase_from_files
 from recsys.data.feast_calls import feast, offline
 from recsys.data.feature_files import BASE, FeatureFiles
 from recsys.data.item_rows import item_stats_rows, item_text_rows
-from recsys.data.log import grain_seconds, positives
+from recsys.data.log import build_log, grain_seconds, positives
 from recsys.data.newest import copy_newest
 from recsys.data.push import merged_states
 from recsys.data.same_shop import event_hashes, same_shop, sketch_of
@@ -204,16 +211,22 @@ class FeatureStoreRoom(AugmentedViews):
 
     def held_out_contexts(
         self,
-        held_out: pd.DataFrame,
+        events: pd.DataFrame,
         cut: int,
         vocabulary: Vocabulary,
         config: FeaturesConfig,
         event_weights: Mapping[str, float],
     ) -> Contexts:
-        """One row per user with positives among the given later events, as known just before `cut`."""
+        """One row per user with positives among the events from `cut` on, as known just before it.
+
+        The events before it say what a user had that the store's history no longer holds: each such item
+        comes once, in front of the history (see `with_older`).
+        """
         self._same_history_length(config)
-        later = held_out[held_out["timestamp"] >= cut]
-        return self._join(labels_at(later, vocabulary, event_weights, cut), vocabulary, "held_out")
+        before = events["timestamp"] < cut
+        labels = labels_at(events[~before], vocabulary, event_weights, cut)
+        kept = self._join(labels, vocabulary, "held_out")
+        return with_older(kept, build_log(events[before]), vocabulary)
 
     def online(self, users: Sequence[str]) -> list[UserFeatures | None]:
         """What the online store has of some users now; None for who is unknown."""

@@ -13,7 +13,8 @@ from recsys.augment.representation import Passes
 from recsys.config import ModelConfig
 from recsys.contexts import Contexts
 from recsys.model.batching import pad_histories
-from recsys.model.towers import UserTower, combined, gates, popularity
+from recsys.model.popularity import Popularity
+from recsys.model.towers import UserTower, combined, gates
 from recsys.types import Floats
 
 CHUNK = 1024
@@ -41,6 +42,8 @@ class TowersFit:
     """Training rows per second in the newest epoch, with whatever was done to representations."""
     lift: float = 0.0
     """How far an item that stands on its text alone is raised: see `lifted`."""
+    popularity: Floats | None = None
+    """(n, scales) how much each item sold lately (`Popularity.now`); None: what its count alone says."""
     passes_per_step: Passes = NO_EXTRA
     """Mean passes of the towers per optimiser step."""
 
@@ -89,10 +92,16 @@ class TowersFit:
             "validation_ndcg@10": [round(value, 6) for value in self.validation],
             "temperature": round(float(np.exp(self.state["log_temperature"])), 5),
             "lift": self.lift,
+            **self._bias(),
             "lag_weights": [round(float(v), 4) for v in np.exp(self.state["user.lag_bias"])],
             "examples_per_second": round(self.examples_per_second, 1),
             "passes_per_step": self.passes_per_step._asdict(),
         }
+
+    def _bias(self) -> dict[str, list[float]]:
+        if not self.config.item_bias:
+            return {}
+        return {"bias_slopes": [round(float(v), 4) for v in self.state["bias_slopes"]]}
 
     def _combined(self, table: str) -> Floats:
         share = gates(self.item_counts, self.config.shrinkage)
@@ -100,8 +109,10 @@ class TowersFit:
         if self.config.item_bias:
             bias = np.zeros_like(share)
             if table == "target_residual":
-                learned = self.state["bias_slope"] * popularity(self.item_counts) + self.state["bias"]
-                bias = share * learned
+                sold = (
+                    Popularity.of_counts(self.item_counts).now if self.popularity is None else self.popularity
+                )
+                bias = share * (sold @ self.state["bias_slopes"] + self.state["bias"])
         return combined(np.asarray(self.text_vectors), self.state[table], share, bias)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +94,7 @@ def choose_whitening(
         if choice.dim != whitening.dim:
             continue
         none = {k: np.zeros_like(v) if k.endswith("_residual") else v for k, v in towers_fit.state.items()}
-        plain = TowersFit(none, choice.apply(raw), towers_fit.item_counts, towers_fit.config, 0, (), (), 0.0)
+        plain = replace(towers_fit, state=none, text_vectors=choice.apply(raw), lift=0.0)
         scores[name] = judge(plain, validation, config)["all"]["ndcg@10"]
     best = max(scores, key=lambda name: scores[name])
     return choices[best], best

@@ -15,6 +15,7 @@ def multi_target_softmax(
     pair_candidates: Tensor,
     pair_weights: Tensor,
     *,
+    row_scores: Tensor | None = None,
     left_out: Tensor | None = None,
     harder: Tensor | None = None,
     pair_corrections: Tensor | None = None,
@@ -41,6 +42,7 @@ def multi_target_softmax(
         pair_users: (num_pairs,) row in `users`.
         pair_candidates: (num_pairs,) column: the target's place among the candidates.
         pair_weights: (num_pairs,).
+        row_scores: (batch, num_candidates) added to the similarities, before they are divided.
         left_out: (batch, num_candidates) bool: more columns that are no negatives of a row.
         harder: (batch, any) logits of further negatives of each row alone, -inf where there is none.
         pair_corrections: (num_pairs,) added to the targets' own logits.
@@ -48,7 +50,10 @@ def multi_target_softmax(
     Returns:
         A scalar: the sum, not the mean, so that parts of a batch add up to the whole.
     """
-    similarities = users @ candidates.T / temperature  # (batch, num_candidates)
+    similarities = users @ candidates.T  # (batch, num_candidates)
+    if row_scores is not None:
+        similarities = similarities + row_scores
+    similarities = similarities / temperature
     targets = torch.zeros_like(similarities, dtype=torch.bool)
     targets[pair_users, pair_candidates] = True
     if left_out is not None:

@@ -213,6 +213,8 @@ def _softmax(
     corrections = candidates.target_corrections
     left = None if negatives is None else negatives.left_out(positions, pairs)
     mask = None if left is None else mask_of(left, candidates.rows, len(users), len(batch.text))
+    moments = batch.contexts.moments[positions]
+    moved = model.moved_bias(moments, torch.from_numpy(candidates.rows).to(device))
     harder = None
     if negatives is not None and negatives.mines:
         owned = (users[pair_users] * items[pair_columns]).sum(dim=1).detach()
@@ -220,7 +222,7 @@ def _softmax(
             users.new_zeros(len(users)).index_add(0, pair_users, v) for v in (owned, owned * 0 + 1)
         )
         found = negatives.hard(users, sums / sizes.clamp(min=1), pairs, left)
-        harder = _harder(model, batch, users, found, negatives.hard_weight)
+        harder = _harder(model, batch, users, moments, found, negatives.hard_weight)
     return multi_target_softmax(
         users,
         items,
@@ -229,20 +231,32 @@ def _softmax(
         pair_users,
         pair_columns,
         torch.from_numpy(pairs.weights).to(device),
+        row_scores=None if moved is None else users[:, -1:] * moved,
         left_out=None if mask is None else torch.from_numpy(mask).to(device),
         harder=harder,
         pair_corrections=None if corrections is None else torch.from_numpy(corrections[columns]).to(device),
     )
 
 
-def _harder(model: TwoTower, batch: Batch, users: Tensor, found: Rows, weight: float) -> Tensor:
+def _harder(
+    model: TwoTower,
+    batch: Batch,
+    users: Tensor,
+    moments: NDArray[np.int64],
+    found: Rows,
+    weight: float,
+) -> Tensor:
     """Logits of each row's hard negatives, (rows, any); -inf where it has no more."""
     device = batch.text.device
     distinct, places = np.unique(np.maximum(found, 0), return_inverse=True)
     rows = torch.from_numpy(distinct).to(device)
     vectors = model.items(batch.text[rows], rows, "target", batch.kept)
     chosen = torch.nn.functional.embedding(torch.from_numpy(places.reshape(found.shape)).to(device), vectors)
-    logits = (chosen @ users.unsqueeze(-1)).squeeze(-1) / model.temperature + float(np.log(weight))
+    scores = (chosen @ users.unsqueeze(-1)).squeeze(-1)
+    moved = model.moved_bias(moments, torch.from_numpy(np.maximum(found, 0)).to(device))
+    if moved is not None:
+        scores = scores + users[:, -1:] * moved
+    logits = scores / model.temperature + float(np.log(weight))
     none: Tensor = torch.from_numpy(found < 0).to(device)
     return logits.masked_fill(none, -torch.inf)
 

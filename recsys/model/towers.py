@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from recsys.config import ModelConfig
 from recsys.contexts import EVENT_TYPES
+from recsys.model.popularity import HALF_LIVES, Popularity
 from recsys.types import Floats
 
 Side = Literal["target", "history"]
@@ -88,8 +89,8 @@ class TwoTower(nn.Module):
     training events has g = 0 and is its text alone, whatever the tables hold.
 
     With `model.item_bias` the last coordinate is no text's: there items hold the bias
-    `g (slope log n / log n_max + b)`, users a constant, so that the inner product has both. Slope and b start
-    at zero too.
+    `g (slopes . popularity + b)`, users a constant, so that the inner product has both. Slopes and b start at
+    zero too. The popularity is that of the end; `moved_bias` is what it was at a row's moment.
 
     The tables hold the items that have training events: the others would stay at zero, and cost an optimiser
     that walks the whole table most of its time where the catalogue is much larger than what is bought.
@@ -97,10 +98,19 @@ class TwoTower(nn.Module):
 
     gates: Tensor
     popularity: Tensor
+    """(n, scales)"""
+    past: Tensor
+    """(moments, size of the tables, scales)"""
     places: Tensor
     """(n,) an item's place in the tables; any place where it has none, since its gate is zero."""
 
-    def __init__(self, item_counts: NDArray[np.int64], dim: int, config: ModelConfig) -> None:
+    def __init__(
+        self,
+        item_counts: NDArray[np.int64],
+        dim: int,
+        config: ModelConfig,
+        popularity: Popularity | None = None,
+    ) -> None:
         super().__init__()
         share = torch.from_numpy(gates(item_counts, config.shrinkage))
         self.register_buffer("gates", share, persistent=False)
@@ -114,11 +124,13 @@ class TwoTower(nn.Module):
         self.user = UserTower(config.history_length, config.decay, config.item_bias)
         temperature = config.temperature
         self.bias: nn.Parameter | None = None
-        self.bias_slope: nn.Parameter | None = None
+        self.bias_slopes: nn.Parameter | None = None
         if config.item_bias:
-            self.register_buffer("popularity", torch.from_numpy(popularity(item_counts)), persistent=False)
+            self._known_at = popularity or Popularity.of_counts(item_counts)
+            self.register_buffer("popularity", torch.from_numpy(self._known_at.now), persistent=False)
+            self.register_buffer("past", torch.from_numpy(self._known_at.past), persistent=False)
             self.bias = nn.Parameter(torch.zeros(size))
-            self.bias_slope = nn.Parameter(torch.zeros(()))
+            self.bias_slopes = nn.Parameter(torch.zeros(len(HALF_LIVES)))
             temperature *= (1 - BIAS_SHARE) ** 0.5  # similarities of text are so much smaller
         self.log_temperature = nn.Parameter(torch.tensor(float(np.log(temperature))))
 
@@ -141,13 +153,32 @@ class TwoTower(nn.Module):
         share = self.gates[rows] if kept is None else self.gates[rows] * kept[rows]
         places = self.places[rows]
         vectors = text + share.unsqueeze(-1) * nn.functional.embedding(places, table)
-        if self.bias is None or self.bias_slope is None:
+        if self.bias is None or self.bias_slopes is None:
             return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
         head = nn.functional.normalize(vectors[:, :-1], dim=-1, eps=SHORTEST_ITEM)
         if side == "history":
             return nn.functional.pad(head, (0, 1))
-        bias = self.gates[rows] * (self.bias_slope * self.popularity[rows] + self.bias[places])
+        bias = self.gates[rows] * (self.popularity[rows] @ self.bias_slopes + self.bias[places])
         return torch.cat([head, bias.unsqueeze(-1)], dim=1)
+
+    def moved_bias(self, moments: NDArray[np.int64], rows: Tensor) -> Tensor | None:
+        """What the bias of items was at some moments, less what it is now; None where items have no bias.
+
+        Args:
+            moments: (batch,) Unix seconds.
+            rows: (items,) item rows that all moments are asked for, or (batch, items) some for each.
+
+        Returns:
+            (batch, items): to be added to the last coordinate of the item's vector.
+        """
+        if self.bias_slopes is None:
+            return None
+        at = torch.from_numpy(self._known_at.places(moments)).to(rows.device)
+        if rows.dim() == 1:
+            then = (self.past[:, self.places[rows]] @ self.bias_slopes)[at]
+        else:
+            then = self.past[at.unsqueeze(1), self.places[rows]] @ self.bias_slopes
+        return self.gates[rows] * (then - self.popularity[rows] @ self.bias_slopes)
 
     def whole(self, tensors: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """The parameters (its own by default) with tables over all n items, zero for those without events."""
@@ -172,13 +203,6 @@ def gates(item_counts: NDArray[np.int64], shrinkage: float) -> Floats:
     counts = np.asarray(item_counts, np.float64)
     share = np.where(counts > 0, counts / np.maximum(counts + shrinkage, 1e-12), 0.0)
     return share.astype(np.float32)
-
-
-def popularity(item_counts: NDArray[np.int64]) -> Floats:
-    """`log n / log n_max` of each item, 0 where it has at most one event: (n,)."""
-    logs = np.log(np.maximum(np.asarray(item_counts, np.float64), 1))
-    shares: Floats = (logs / max(logs.max(initial=0.0), 1e-12)).astype(np.float32)
-    return shares
 
 
 def combined(text: Floats, residual: Floats, share: Floats, bias: Floats | None = None) -> Floats:

@@ -138,9 +138,8 @@ def judge(side: Side, known_elsewhere: Collection[str] = ()) -> Judged:
     if not folder.is_dir():
         log = shop.dataset.interactions
         room = FeatureStoreRoom(side.work.parent / _STORE)
-        later = log[log["timestamp"] >= prepared.cut_report]
         room.held_out_contexts(
-            later, prepared.cut_report, shop.vocabulary, side.config.features, side.config.data.event_weights
+            log, prepared.cut_report, shop.vocabulary, side.config.features, side.config.data.event_weights
         ).write(folder)
     contexts = Contexts.load(folder)
     elsewhere = np.isin(contexts.user_ids, sorted(known_elsewhere))

@@ -45,7 +45,7 @@ def carried(towers: TowersFit, vectors: Floats) -> TowersFit:
     if "bias" in state:
         state["bias"] = np.zeros(len(vectors), np.float32)
     nothing = np.zeros(len(vectors), np.int64)
-    return replace(towers, state=state, text_vectors=vectors, item_counts=nothing, lift=0.0)
+    return replace(towers, state=state, text_vectors=vectors, item_counts=nothing, popularity=None, lift=0.0)
 
 
 def untrained(towers: TowersFit) -> TowersFit:
@@ -66,14 +66,20 @@ def widened(towers: TowersFit, more: Floats) -> TowersFit:
     state = dict(towers.state)
     for name in ("target_residual", "history_residual", "bias"):
         if name in state:
-            extra = np.zeros((len(more), *state[name].shape[1:]), np.float32)
-            state[name] = np.concatenate([state[name], extra])
+            state[name] = _with_zeros(state[name], len(more))
     return replace(
         towers,
         state=state,
         text_vectors=np.concatenate([towers.text_vectors, more]),
         item_counts=np.concatenate([towers.item_counts, np.zeros(len(more), np.int64)]),
+        popularity=None if towers.popularity is None else _with_zeros(towers.popularity, len(more)),
     )
+
+
+def _with_zeros(table: Floats, number: int) -> Floats:
+    extra = np.zeros((number, *table.shape[1:]), np.float32)
+    wider: Floats = np.concatenate([table, extra])
+    return wider
 
 
 def merged(contexts: Contexts, lent: Mapping[str, Sequence[Lent]], length: int) -> Contexts:

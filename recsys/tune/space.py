@@ -53,6 +53,7 @@ TOWERS = (
     Knob("train.weight_decay", low=1e-4, high=0.3, log=True),
     Knob("train.residual_dropout", low=0.0, high=0.7),
     Knob("train.batch_size", (128, 256, 512)),
+    Knob("train.repeat_weight", low=0.0, high=1.0),
     Knob("train.hard_negatives", (0, 5, 20)),
     Knob("train.mask_own", (False, True)),
     Knob("train.mask_near", (0.0, 0.8, 0.95)),

@@ -20,6 +20,7 @@ from recsys.data.features import FeatureStoreRoom
 from recsys.errors import ArtifactError, DependencyError, LeakageError
 
 WEIGHTS = DataConfig().event_weights
+FIELDS = ("rows", "event_codes", "timestamps")
 
 
 def assert_same(one: Contexts, other: Contexts) -> None:
@@ -138,6 +139,54 @@ def test_held_out_rows_see_nothing_after_the_cut(
         assert sorted(held_out.targets(row)) == sorted(vocabulary.rows(wanted))
     with pytest.raises(LeakageError):
         held_out.require_fit()
+
+
+def test_held_out_rows_tell_all_that_a_user_had(
+    filled: FeatureStoreRoom, shop: Shop, vocabulary: Vocabulary, config: FeaturesConfig
+) -> None:
+    """What the kept history has forgotten comes once, before it; what the towers read does not change."""
+    cut = START + 45 * DAY
+    later = shop.interactions[shop.interactions.timestamp >= cut]
+    told = filled.held_out_contexts(shop.interactions, cut, vocabulary, config, WEIGHTS)
+    kept = filled.held_out_contexts(later, cut, vocabulary, config, WEIGHTS)
+    positive = shop.interactions[shop.interactions.event_type != "return"]
+    past = positive[positive.timestamp < cut].sort_values(["timestamp", "item_id", "event_type"])
+    grown = 0
+    for row, user in enumerate(told.user_ids):
+        whole, short = told.history(row), kept.history(row)
+        mine = past[past.user_id == user].assign(row=lambda events: vocabulary.rows(events.item_id.tolist()))
+        assert set(whole.rows) == set(mine.row)
+        assert (np.diff(whole.timestamps) >= 0).all()
+        number = len(whole.rows) - len(short.rows)
+        older = mine.drop_duplicates("row", keep="last")
+        older = older[~older.row.isin(short.rows)]
+        expected = [
+            (a, event_code(b), c)
+            for a, b, c in zip(older.row, older.event_type, older.timestamp, strict=True)
+        ]
+        found = zip(*(getattr(whole, name).tolist() for name in FIELDS), strict=True)
+        assert list(found)[:number] == expected
+        for name in FIELDS:
+            np.testing.assert_array_equal(getattr(whole, name)[number:], getattr(short, name))
+        grown += number > 0
+    assert grown > 5, "users with more events than are kept"
+    np.testing.assert_array_equal(told.target_rows, kept.target_rows)
+
+
+def test_what_became_known_after_the_cut_was_not_had(
+    vocabulary: Vocabulary, shop: Shop, tmp_path: Path
+) -> None:
+    config, cut = FeaturesConfig(history_length=2), START + 30 * DAY
+    rows = [("a", f"i{place}", START + place * DAY, "view") for place in range(5)] + [
+        ("a", "i9", cut, "view")
+    ]
+    events = events_frame(rows)
+    events["_created"] = events.timestamp.where(events.item_id != "i1", cut + DAY)
+    room = FeatureStoreRoom(tmp_path)
+    room.write(Shop(events, shop.items), config)
+    room.apply()
+    held_out = room.held_out_contexts(events, cut, vocabulary, config, WEIGHTS)
+    assert held_out.history(0).rows.tolist() == vocabulary.rows(["i0", "i2", "i3", "i4"]).tolist()
 
 
 @pytest.fixture

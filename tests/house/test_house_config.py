@@ -54,6 +54,12 @@ def test_one_setting_is_read_as_toml_or_as_a_word(setting: str, value: object) -
     assert getattr(getattr(load_config(settings=[setting]), table), name) == value
 
 
+def test_towers_that_read_more_than_is_kept_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"--set: model.history_length \(50\) is over .* \(20\)"):
+        load_config(settings=["features.history_length=20"])
+    load_config(settings=["features.history_length=20", "model.history_length=20"])
+
+
 def test_one_entry_of_a_table_can_be_set() -> None:
     assert load_config(settings=["data.event_weights.purchase=2.0"]).data.event_weights == {"purchase": 2.0}
 

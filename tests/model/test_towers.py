@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from recsys.config import ModelConfig
 from recsys.model.batching import pad_histories, seen_items, target_pairs, trainable
 from recsys.model.fitted import TowersFit
+from recsys.model.popularity import Popularity
 from recsys.model.step import pooled
-from recsys.model.towers import TwoTower, UserTower, combined, gates, popularity
+from recsys.model.towers import TwoTower, UserTower, combined, gates
 from recsys.optimise import tower_parameters
 
 PLAIN = ModelConfig(item_bias=False)
@@ -65,7 +66,8 @@ def test_tables_hold_the_items_that_have_events():
         torch.testing.assert_close(again.state_dict()[name], tensor)
     text = torch.from_numpy(unit(5, 4))
     found = model.items(text[[4, 3]], torch.tensor([4, 3]), "target").detach().numpy()
-    share, bias = gates(counts, 10.0), model.bias_slope.detach().numpy() * popularity(counts)
+    share = gates(counts, 10.0)
+    bias = Popularity.of_counts(counts).now @ model.bias_slopes.detach().numpy()
     everything = combined(
         text.numpy(), whole["target_residual"].numpy(), share, share * (bias + whole["bias"].numpy())
     )
@@ -130,9 +132,9 @@ def test_an_item_bias_adds_to_the_match_what_its_evidence_has_earned():
     history = model.items(text, torch.arange(4), "history").detach()
     assert not history[:, -1].any()
     assert items[0, -1] == 0  # a cold item has none
-    slope, learned = float(model.bias_slope.detach()), model.whole()["bias"].numpy()
+    slope, learned = float(model.bias_slopes[-1].detach()), model.whole()["bias"].numpy()
     share = gates(np.array(counts), 10.0)
-    expected = share * (slope * np.log(np.maximum(counts, 1)) / np.log(100) + learned)
+    expected = share * (slope * np.log1p(counts) / np.log(101) + learned)
     np.testing.assert_allclose(items[:, -1], expected, atol=1e-6)
     args = (torch.zeros(2, 2, dtype=torch.int64), torch.ones(2, 2), torch.tensor([[True, True], [False] * 2]))
     users = model.user(history[torch.tensor([[0, 1], [2, 3]])], *args).detach()
@@ -163,7 +165,7 @@ def test_a_bias_starts_at_the_plain_ranking_and_learns_what_is_popular():
     model = TwoTower(np.bincount(targets, minlength=6), 8, ModelConfig(item_bias=True, history_length=2))
     assert not model.bias.any()
     text = torch.from_numpy(unit(6, 8))
-    optimizer = torch.optim.Adam([model.bias, model.bias_slope], lr=0.02)
+    optimizer = torch.optim.Adam([model.bias, model.bias_slopes], lr=0.02)
     users = torch.zeros(len(targets), 8)
     users[:, -1] = 0.5**0.5  # nobody likes anything in particular
     for _ in range(300):

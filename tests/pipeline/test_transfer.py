@@ -20,6 +20,7 @@ from recsys.contexts import Contexts
 from recsys.data.sample_two import HALVES, write_two_shops
 from recsys.errors import InputError
 from recsys.model.fitted import TowersFit
+from recsys.model.popularity import HALF_LIVES
 from recsys.model.towers import UserTower
 from recsys.transfer.run import HISTORY, HISTORY_PLACEBO, OWN, ROWS, _exchanged
 from recsys.transfer.social import exchanged
@@ -109,9 +110,10 @@ def test_a_bias_stays_in_its_shop_and_no_item_from_elsewhere_has_one() -> None:
     vectors = unit(9)
     vectors[:, -1] = 0
     plain = towers(vectors)
-    learned = {"bias": np.ones(9, np.float32), "bias_slope": np.array(0.5, np.float32)}
+    learned = {"bias": np.ones(9, np.float32), "bias_slopes": np.full(len(HALF_LIVES), 0.5, np.float32)}
     config = CONFIG.model_copy(update={"item_bias": True})
-    fit = replace(plain, state={**plain.state, **learned}, config=config)
+    sold = np.random.default_rng(5).random((9, len(HALF_LIVES)), np.float32)
+    fit = replace(plain, state={**plain.state, **learned}, config=config, popularity=sold)
     assert fit.item_vectors()[1:, -1].all()
     there = unit(7, seed=2)
     there[:, -1] = 0
