@@ -47,7 +47,7 @@ class TrainConfig(Section):
     """`uniform`: from the items seen in training. `in_batch`: other targets of the batch, logQ-corrected."""
     logq: Literal["negatives", "all", "off"] = "negatives"
     """Under `in_batch`: correct the sampled logits alone, the target's own too, or none."""
-    repeat_weight: float = Field(0.25, ge=0, le=1, examples=[1.0])
+    repeat_weight: float = Field(0.25, ge=0, le=1)
     """Weight of a target that its user had before, beside 1 of one that is new to the user."""
     mask_own: bool = False
     """A user's other items, had before or taken later, are not held against his targets."""
