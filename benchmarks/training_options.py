@@ -29,11 +29,17 @@ from recsys.model.gate import judge
 from recsys.train import fit_towers
 
 DEFAULTS = "none of these"
-BASE = ("model.item_bias=false",)
-"""What every fit is told first: the bias is on by default, and is one of the options."""
+BASE = ("model.item_bias=false", "model.bias_over_time=false", "train.repeat_weight=1.0")
+"""What every fit is told first: what is on by default is among the options."""
 OPTIONS: dict[str, tuple[str, ...]] = {
     DEFAULTS: (),
     "item bias": ("model.item_bias=true",),
+    "item bias over time": ("model.item_bias=true", "model.bias_over_time=true"),
+    "item bias over time, repeats at a quarter": (
+        "model.item_bias=true",
+        "model.bias_over_time=true",
+        "train.repeat_weight=0.25",
+    ),
     "hard negatives": ("train.hard_negatives=20",),
     "hard negatives, no margin": ("train.hard_negatives=20", "train.hard_margin=1.0"),
     "item bias, hard negatives": ("model.item_bias=true", "train.hard_negatives=20"),
