@@ -73,7 +73,8 @@ class Contexts:
 
     Row i has the history `history_rows[history_offsets[i]:history_offsets[i + 1]]`, oldest first, all
     strictly before `moments[i]`, and targets likewise. A row may have an empty history, never an empty
-    target. A history's row may be `MASKED`, in an augmented row alone.
+    target. In held-out rows every older item of the user comes once before the newest events. A history's row
+    may be `MASKED`, in an augmented row alone.
     """
 
     user_ids: NDArray[np.str_]

@@ -48,7 +48,7 @@ from recsys.model.item_draws import ItemDraws, distinct_texts
 from recsys.model.layer_cache import LayerCache
 from recsys.model.negatives import Negatives
 from recsys.model.popularity import Popularity
-from recsys.model.row_weights import weighing_repeats
+from recsys.model.repeats import weighing_repeats
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
@@ -182,8 +182,8 @@ class _Tuning:
         self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
         self.text = self.frozen.clone()
         popularity = Popularity.of(contexts, towers_fit.item_counts, over_time=config.model.bias_over_time)
-        self.model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model, popularity)
-        self.model = self.model.to(self.device)
+        model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model, popularity)
+        self.model = model.to(self.device)
         self.model.load_whole({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
         self.optimizer = self._build_optimizer()
         self.losses: list[float] = []

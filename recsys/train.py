@@ -42,7 +42,7 @@ from recsys.model.negatives import Negatives
 from recsys.model.passes import Parts, StepPasses, plain_pass
 from recsys.model.perturb import StepDraws
 from recsys.model.popularity import Popularity
-from recsys.model.row_weights import weighing_repeats
+from recsys.model.repeats import weighing_repeats
 from recsys.model.step import Batch, mixed_text
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
@@ -139,10 +139,8 @@ class _Fit:
         contexts = weighing_repeats(contexts, config.train.repeat_weight)
         self.contexts, self.config, self.folder, self.stage = contexts, config, folder, stage
         self.validation, self.fusion, self.item_counts = validation, fusion, item_counts
-        self.text_vectors, self.popularity = (
-            text_vectors,
-            Popularity.of(contexts, item_counts, over_time=config.model.bias_over_time),
-        )
+        self.text_vectors = text_vectors
+        self.popularity = Popularity.of(contexts, item_counts, over_time=config.model.bias_over_time)
         self.early_stopping = epochs is None
         self.num_epochs = config.train.max_epochs if epochs is None else epochs
         self.device = training_device(config.run.device)

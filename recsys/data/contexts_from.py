@@ -134,8 +134,8 @@ def with_older(contexts: Contexts, log: Log, vocabulary: Vocabulary) -> Contexts
     """Held-out rows that tell everything their users had: older items come before the history kept.
 
     A history is bounded, and what lies beyond it would pass for new to its user. Each item that the history
-    does not hold is put in front of it once, at its newest event, oldest first; the newest events, which are
-    all that the towers read, stay as they are.
+    does not hold is put in front of it once, at its newest event, oldest first. The newest events stay as
+    they are, and the towers read no others: `model.history_length` is at most what the features keep.
 
     Args:
         contexts: One row per user, with the newest events of each.

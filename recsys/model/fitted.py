@@ -109,9 +109,9 @@ class TowersFit:
         if self.config.item_bias:
             bias = np.zeros_like(share)
             if table == "target_residual":
-                sold = (
-                    Popularity.of_counts(self.item_counts).now if self.popularity is None else self.popularity
-                )
+                sold = self.popularity
+                if sold is None:
+                    sold = Popularity.of_counts(self.item_counts).now
                 bias = share * (sold @ self.state["bias_slopes"] + self.state["bias"])
         return combined(np.asarray(self.text_vectors), self.state[table], share, bias)
 

@@ -11,7 +11,9 @@ import torch
 
 from recsys.config import ModelConfig, with_settings
 from recsys.model import popularity as module
+from recsys.model.batching import seen_items, target_pairs, uniform_candidates
 from recsys.model.popularity import HALF_LIVES, Popularity
+from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.train import fit_towers
 
@@ -122,6 +124,31 @@ def test_the_bias_of_a_moment_is_the_bias_now_plus_what_it_moved(make):
     chosen = torch.tensor([[1, 2], [4, 4], [0, 3], [2, 1]])
     torch.testing.assert_close(model.moved_bias(moments, chosen), moved.gather(1, chosen))
     assert TwoTower(counts, 6, ModelConfig(item_bias=False)).moved_bias(moments, rows) is None
+
+
+def test_the_loss_of_a_row_is_that_of_towers_made_at_its_moment(make, unit_vectors):
+    rng = np.random.default_rng(6)
+    contexts = sold(make, rng.integers(20, size=(90, 1)).tolist(), np.arange(90))
+    counts = np.bincount(contexts.target_rows, minlength=24)
+    known, text = Popularity.of(contexts, counts), torch.from_numpy(unit_vectors)
+    model = TwoTower(counts, 16, ModelConfig(), known)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    seen, losses = seen_items(contexts, counts), []
+    for row in (0, 40, 89):
+        places = np.array([row])
+        pairs = target_pairs(contexts, places)
+        candidates = uniform_candidates(seen, pairs.items, 100, rng)
+        past = np.zeros_like(known.now)
+        past[counts > 0] = known.past[known.places(contexts.moments[places])[0]]
+        as_then = TwoTower(counts, 16, ModelConfig(), replace(known, now=past))
+        as_then.load_state_dict(model.state_dict())
+        ours, theirs = (
+            batch_loss(one, text, contexts, places, pairs, candidates, None, 6) for one in (model, as_then)
+        )
+        torch.testing.assert_close(ours, theirs)
+        losses.append(float(ours.detach()))
+    assert len(set(losses)) == 3
 
 
 def test_what_sells_today_is_ahead_though_more_was_sold_before(make, unit_vectors, config, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recsys.config import with_settings
-from recsys.model.row_weights import weighing_repeats
+from recsys.model.repeats import weighing_repeats
 from recsys.train import fit_towers
 
 
