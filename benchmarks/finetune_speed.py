@@ -69,11 +69,11 @@ def ours(shop: Shop, config: Config, steps: int) -> tuple[float, float, float]:
     """CPU seconds per step, CPU seconds of the frozen layers' pass, and examples per step."""
     import torch
 
-    from recsys.finetune import _Tuning
     from recsys.model.batching import target_pairs
     from recsys.model.encoder import TextEncoder
     from recsys.model.whitening import Whitening
     from recsys.train import fit_towers
+    from recsys.tuning import Tuning
 
     torch.set_num_threads(1)
     encoder = TextEncoder.load(config.encoder, "cpu", config.train.precision)
@@ -86,7 +86,7 @@ def ours(shop: Shop, config: Config, steps: int) -> tuple[float, float, float]:
             config, Path(folder) / "towers", epochs=1, progress=False,
         )  # fmt: skip
         started = time.process_time()
-        tuning = _Tuning(encoder, shop.texts, shop.contexts, towers, whitening, config, Path(folder) / "t")
+        tuning = Tuning(encoder, shop.texts, shop.contexts, towers, whitening, config, Path(folder) / "t")
         frozen = time.process_time() - started
         examples, costs = [], []
         for step in range(steps + 1):

@@ -63,7 +63,7 @@ def measured(trials: Trials, name: str, seed: int) -> dict[str, Any]:
     cut, started = prepared.cut_validation, time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         towers = fit_towers(
-            contexts_before(prepared.contexts, cut, prepared.grain), trials.text_vectors,
+            contexts_before(prepared.contexts, cut, prepared.grain), trials.texts.vectors,
             shop.item_counts(cut),
             config, Path(folder), validation=prepared.validation, stage="select", progress=False,
         )  # fmt: skip

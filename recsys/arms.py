@@ -21,11 +21,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arm_texts import ArmTexts
 from recsys.artifacts import load_array, write_atomically
 from recsys.augment.fuse import EvenSteps
 from recsys.augment.policy import Policy, load_policy
-from recsys.augment.vectors import unit_rows
-from recsys.augmented import AugmentedRows, augment_rows, augment_texts
+from recsys.augmented import AugmentedRows, TextVariants, augment_rows, augment_texts
 from recsys.config import AugmentConfig, Config
 from recsys.contexts import Contexts
 from recsys.data.contexts_from import contexts_before
@@ -40,7 +40,6 @@ from recsys.fit import Shop
 from recsys.model.batching import seen_items, trainable
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
-from recsys.model.whitening import Whitening
 from recsys.placebo import Placebo, placebo_rows
 from recsys.prepared import RAW, Prepared, encode_texts, load_prepared, prepare_shop, write_report_contexts
 from recsys.randomness import generator
@@ -48,7 +47,6 @@ from recsys.runs import open_run
 from recsys.thin import ATTRIBUTES, thin_items
 from recsys.train import fit_towers
 from recsys.types import Floats, Rows
-from recsys.words import variant_vectors
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +176,7 @@ class Trials:
         on_epoch: Callable[[int, float], bool] | None = None,
         config: Config | None = None,
         task: Task = "novel",
+        texts: ArmTexts | None = None,
     ) -> Outcome:
         """Train an arm and rank the catalogue for the users of a slice.
 
@@ -190,10 +189,13 @@ class Trials:
             on_epoch: Told the epoch (from 1) and ndcg@10 on the judged users; True stops.
             config: Other settings than those prepared with, for what training itself reads of them.
             task: Under `novel` lists leave out what the user had.
+            texts: Through another encoder than the published one.
         """
-        fitted = self.fit(arm, seed, when, epochs=epochs, share=share, on_epoch=on_epoch, config=config)
+        fitted = self.fit(
+            arm, seed, when, epochs=epochs, share=share, on_epoch=on_epoch, config=config, texts=texts
+        )
         started = time.perf_counter()
-        lists = self._lists(fitted.towers, when, task)
+        lists = self.lists(fitted.towers, when, task)
         outcome = Outcome(
             arm=arm.name, seed=seed, when=when, epochs=len(fitted.towers.losses),
             users=np.asarray(self.sheet(when).users, object), lists=lists,
@@ -218,15 +220,19 @@ class Trials:
         share: float = 1.0,
         on_epoch: Callable[[int, float], bool] | None = None,
         config: Config | None = None,
+        texts: ArmTexts | None = None,
     ) -> Fitted:
         """Train an arm's towers; arguments as for `run`."""
         started = time.perf_counter()
         cut = self.cut(when)
-        config = self._config(arm, seed, config or self.config)
-        folder = self.scratch / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{when}"
-        fit, counts = self._fit_rows(cut, share)
-        rows = self._rows(arm, fit, cut, config, folder)
-        variants, text_counts = self._variants(arm, fit, counts, cut, config, folder)
+        config = self.configured(arm, seed, config)
+        folder = self.folder(arm, seed, when)
+        fit, counts = self.rows_before(cut, share)
+        texts = texts or self.texts
+        rows = self._rows(arm, fit, cut, config, folder, texts)
+        grown = self.wordings(arm, fit, cut, config, folder)
+        read = np.zeros(len(counts), np.bool_)
+        read[seen_items(fit, counts)] = True
         fusion = None
         if rows.fusion is not None:
             fusion = EvenSteps(rows.fusion, trainable(rows.contexts), len(trainable(fit)), seed)
@@ -234,16 +240,16 @@ class Trials:
         watch = _Watch(on_epoch)
         towers = fit_towers(
             rows.contexts,
-            self.text_vectors,
+            texts.vectors,
             counts,
             config,
             folder,
-            validation=self._judged(when) if on_epoch else None,
+            validation=self.judged(when) if on_epoch else None,
             epochs=epochs or config.train.max_epochs,
             lift=config.model.lift,
             fusion=fusion,
             representation=rows.representation,
-            text_variants=variants,
+            text_variants=texts.variants(grown, read),
             stage="arm",
             progress=False,
             on_step=watch.step,
@@ -251,7 +257,7 @@ class Trials:
         )
         shutil.rmtree(folder, ignore_errors=True)
         return Fitted(
-            towers, watch.steps, watch.stopped, {"history": rows.counts, "text": text_counts},
+            towers, watch.steps, watch.stopped, {"history": rows.counts, "text": grown.counts},
             {"augment": round(augmented - started, 2), "train": round(time.perf_counter() - augmented, 2)},
         )  # fmt: skip
 
@@ -276,42 +282,27 @@ class Trials:
             self._sheets[when] = self._made_sheet(when)
         return self._sheets[when]
 
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """(n, dim) whitened vectors of texts, in the space of the items' own."""
-        return self._whitening.apply(self._encoded(list(texts)))
+    def lists(
+        self, towers: TowersFit, when: When, task: Task, among: NDArray[np.bool_] | None = None
+    ) -> Rows:
+        """(n, K) rows by match for the users of a slice; with `among`, (num_items,), of those items alone."""
+        judged, sheet = self.judged(when), self.sheet(when)
+        users, items = towers.user_vectors(judged), towers.item_vectors()
+        seen = sheet.histories.distinct(len(items)) if task == "novel" else None
+        step = max(1, _CELLS // max(len(items), 1))
+        outside = None if among is None else ~among
+        parts = []
+        for start in range(0, len(users), step):
+            chunk = np.arange(start, min(start + step, len(users)))
+            scores = users[chunk] @ items.T
+            if outside is not None:
+                scores[:, outside] = -np.inf
+            parts.append(top_dense(scores, K, None if seen is None else seen.take(chunk)))
+        return np.concatenate(parts)
 
-    @cached_property
-    def thin(self) -> NDArray[np.bool_]:
-        """(num_items,) which items say little of themselves."""
-        items = self.shop.dataset.items
-        return thin_items(self.prepared.texts, {name: items[name].tolist() for name in ATTRIBUTES})
-
-    @cached_property
-    def text_vectors(self) -> Floats:
-        """(n, dim) whitened vectors of the catalogue's texts."""
-        return self._whitening.apply(self._raw)
-
-    @cached_property
-    def _raw(self) -> Floats:
-        return np.array(load_array(self.work / "work" / RAW))
-
-    @cached_property
-    def _whitening(self) -> Whitening:
-        return Whitening.fit(self._raw, self.config.model.dim, self.config.model.item_bias)
-
-    @cached_property
-    def _encoder(self) -> TextEncoder:
-        config = self.config
-        return TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
-
-    def _made_sheet(self, when: When) -> AnswerSheet:
-        early, late = self.prepared.cut_validation, self.prepared.cut_report
-        start, end = (early, late) if when == "validation" else (late, self.shop.end)
-        truth = held_out_targets(self.shop.dataset.interactions, start, end)
-        users = self._judged(when).user_ids.tolist()
-        return answer_sheet(self.shop.events(start), truth, self.shop.vocabulary.item_ids, users)
-
-    def _config(self, arm: Arm, seed: int, config: Config) -> Config:
+    def configured(self, arm: Arm, seed: int, config: Config | None = None) -> Config:
+        """Settings with the arm's augmentation and a seed laid over them; the shared ones when None."""
+        config = config or self.config
         path = self.work / "policies" / f"{arm.policy.policy_id}.toml"
         if not path.is_file():
             write_atomically(path, arm.policy.to_toml())
@@ -320,12 +311,8 @@ class Trials:
         run = config.run.model_copy(update={"seed": seed})
         return config.model_copy(update={"augment": augment, "run": run})
 
-    def _judged(self, when: When) -> Contexts:
-        contexts = self.prepared.validation if when == "validation" else self._report
-        contexts.require_original()
-        return contexts.take(np.diff(contexts.history_offsets) > 0)
-
-    def _fit_rows(self, cut: int, share: float) -> tuple[Contexts, NDArray[np.int64]]:
+    def rows_before(self, cut: int, share: float = 1.0) -> tuple[Contexts, NDArray[np.int64]]:
+        """Rows that may be trained on before a cut, of a share of the users, and events per item."""
         fit = contexts_before(self.prepared.contexts, cut, self.prepared.grain)
         if share >= 1.0:
             return fit, self.shop.item_counts(cut)
@@ -338,47 +325,56 @@ class Trials:
         counts = np.bincount(self.shop.vocabulary.rows(kept), minlength=size).astype(np.int64)
         return fit.take(np.isin(fit.user_ids, chosen)), counts
 
-    def _rows(self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path) -> AugmentedRows:
+    def wordings(self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path) -> TextVariants:
+        """The texts that an arm's policy makes of the catalogue's; arguments as `fit` has them."""
+        if arm.placebo is not None or not arm.policy.text.ops.ops:
+            return TextVariants({})
+        items, provenance = self.shop.dataset.items, folder / "texts.parquet"
+        return augment_texts(items, self.prepared.texts, cut, config, provenance, fit, self.texts.unit)
+
+    def folder(self, arm: Arm, seed: int, what: str) -> Path:
+        """Where a training leaves what it needs on the way."""
+        return self.scratch / "arms" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', arm.name)}-{seed}-{what}"
+
+    @cached_property
+    def thin(self) -> NDArray[np.bool_]:
+        """(num_items,) which items say little of themselves."""
+        items = self.shop.dataset.items
+        return thin_items(self.prepared.texts, {name: items[name].tolist() for name in ATTRIBUTES})
+
+    @cached_property
+    def texts(self) -> ArmTexts:
+        """Every arm's texts through the encoder as it was published."""
+        raw = np.array(load_array(self.work / "work" / RAW))
+        config = self.config
+
+        def load() -> TextEncoder:
+            device = training_device(config.run.device)
+            return TextEncoder.load(config.encoder, device, config.train.precision)
+
+        return ArmTexts.published(self.prepared.texts, raw, load, config.model)
+
+    def _made_sheet(self, when: When) -> AnswerSheet:
+        early, late = self.prepared.cut_validation, self.prepared.cut_report
+        start, end = (early, late) if when == "validation" else (late, self.shop.end)
+        truth = held_out_targets(self.shop.dataset.interactions, start, end)
+        users = self.judged(when).user_ids.tolist()
+        return answer_sheet(self.shop.events(start), truth, self.shop.vocabulary.item_ids, users)
+
+    def judged(self, when: When) -> Contexts:
+        """The held-out rows of a slice that have a history."""
+        contexts = self.prepared.validation if when == "validation" else self._report
+        contexts.require_original()
+        return contexts.take(np.diff(contexts.history_offsets) > 0)
+
+    def _rows(
+        self, arm: Arm, fit: Contexts, cut: int, config: Config, folder: Path, texts: ArmTexts
+    ) -> AugmentedRows:
         if arm.placebo is not None:
             return placebo_rows(arm.placebo, fit, config.augment, config.run.seed)
         relations = self.shop.dataset.relations
         provenance = folder / "histories.parquet"
-        vectors = self.text_vectors
-        return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations, vectors)
-
-    def _variants(
-        self, arm: Arm, fit: Contexts, counts: NDArray[np.int64], cut: int, config: Config, folder: Path
-    ) -> tuple[Floats | None, dict[str, int]]:
-        if arm.placebo is not None or not arm.policy.text.ops.ops:
-            return None, {}
-        items, texts = self.shop.dataset.items, self.prepared.texts
-        grown = augment_texts(items, texts, cut, config, folder / "texts.parquet", fit, self._unit)
-        read = np.zeros(len(texts), np.bool_)
-        read[seen_items(fit, counts)] = True
-        return variant_vectors(grown, read, self._encoded, self._whitening), grown.counts
-
-    def _unit(self, texts: Sequence[str]) -> Floats:
-        """Vectors of unit norm, for gates."""
-        return unit_rows(self._encoded(list(texts)))
-
-    def _encoded(self, texts: list[str]) -> Floats:
-        if not self._vectors:
-            self._vectors.update(zip(self.prepared.texts, self._raw, strict=True))
-        new = sorted(set(texts) - self._vectors.keys())
-        if new:
-            self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
-        return np.stack([self._vectors[text] for text in texts])
-
-    def _lists(self, towers: TowersFit, when: When, task: Task) -> Rows:
-        judged, sheet = self._judged(when), self.sheet(when)
-        users, items = towers.user_vectors(judged), towers.item_vectors()
-        seen = sheet.histories.distinct(len(items)) if task == "novel" else None
-        step = max(1, _CELLS // max(len(items), 1))
-        parts = []
-        for start in range(0, len(users), step):
-            chunk = np.arange(start, min(start + step, len(users)))
-            parts.append(top_dense(users[chunk] @ items.T, K, None if seen is None else seen.take(chunk)))
-        return np.concatenate(parts)
+        return augment_rows(fit, self.shop.vocabulary, cut, config, provenance, relations, texts.vectors)
 
 
 class _Watch:

@@ -82,12 +82,18 @@ def augment_rows(
 
 @dataclass(frozen=True)
 class TextVariants:
-    """Augmented texts by item row, one each at most."""
+    """Augmented texts."""
 
-    texts: dict[int, str]
+    wordings: dict[int, tuple[str, ...]]
+    """By item row; no entry where an item has none."""
     counts: dict[str, int] = field(default_factory=dict)
     every: tuple[str, ...] = ()
     """All of them, in the order of their provenance."""
+
+    @property
+    def texts(self) -> dict[int, str]:
+        """One by item row, the first."""
+        return {row: wordings[0] for row, wordings in self.wordings.items()}
 
 
 def augment_texts(
@@ -129,9 +135,11 @@ def augment_texts(
         )
         spent = {} if oracle is None else oracle.spent()
     _write(provenance, grown.provenance)
-    children = np.flatnonzero(grown.parents >= 0).tolist()
-    variants = {int(grown.parents[child]): grown.texts[child] for child in reversed(children)}
-    return TextVariants(variants, {**grown.counts, **spent}, tuple(grown.texts[len(texts) :]))
+    wordings: dict[int, list[str]] = {}
+    for child in np.flatnonzero(grown.parents >= 0).tolist():
+        wordings.setdefault(int(grown.parents[child]), []).append(grown.texts[child])
+    by_row = {row: tuple(found) for row, found in wordings.items()}
+    return TextVariants(by_row, {**grown.counts, **spent}, tuple(grown.texts[len(texts) :]))
 
 
 def store_rows(

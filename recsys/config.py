@@ -82,8 +82,8 @@ class AugmentConfig(Section):
     """Presets or files that `auto` tries beside off, each for the price of one more fit of the towers."""
     fusion: Literal["concatenate", "weight", "mix", "curriculum"] = "mix"
     """How augmented rows meet the originals."""
-    max_expansion: float = Field(1.0, ge=0, le=10)
-    """Augmented rows per original row, at most."""
+    max_expansion: float = Field(3.0, ge=0, le=10)
+    """Augmented rows per original row, and variants per text, at most."""
     kept_batches: int = Field(3, ge=0, le=1000)
     """Newest batches of a policy's augmented rows that runs leave in the feature store; 0 stores none."""
     answers: str = ""
@@ -94,6 +94,8 @@ class AugmentConfig(Section):
     """Chance, drawn anew each epoch, that a row is replaced by its augmented child under `mix`."""
     text_mix: float = Field(0.1, ge=0, le=1)
     """Chance, drawn anew each step, that an item's text vector is that of an augmented variant."""
+    encoder_mix: float = Field(0.5, ge=0, le=1)
+    """The same for fine-tuning: chance that the encoder reads an item's text in an augmented variant."""
     clean_tail: float = Field(0.2, ge=0, le=1)
     """Share of the last optimiser steps that see originals only."""
 
@@ -183,7 +185,8 @@ class RankConfig(Section):
     """Off ranks by match score alone."""
     kind: Literal["auto", "neural", "trees", "mix"] = "auto"
     """The ranker's form: a listwise network, LambdaRank trees (LightGBM), the mean of both, or (`auto`) the
-    one that ranks validation users best whom it was not fitted on. All are one ONNX graph in serving."""
+    network with as much of the trees as ranks lists newer than those it was fitted on best. All are one ONNX
+    graph in serving."""
     slices: int = Field(3, ge=1, le=6)
     """Parts of the validation slice that teach the ranker, each with lists as of its beginning and labels of
     what users took within it."""

@@ -1,69 +1,24 @@
-"""Fine-tuning BERT item-centrically, and the rule that decides whether it is kept.
-
-Per step some hundreds of distinct items are drawn and encoded with gradients, interactions with them enter
-one loss against one another, and one backward goes through the encoder: the cost is per item, not per
-interaction. Items outside the draw are no candidates: the interactions of a step are chosen by its items, so
-these are wanted more often than the rest, and the encoder would learn that what was drawn is wanted until all
-texts look alike. The gradient reaches the encoder through a cut at the item vectors, so that processes share
-the texts of a step whatever contexts they hold; on request the texts are encoded twice, so that no more than
-one batch's graph is in memory (gradient caching, Gao et al., RepL4NLP 2021).
-"""
+"""Fine-tuning BERT, and the rule that decides whether it is kept."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from recsys.checkpoint import (
-    deterministic,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-    tensors_under,
-    work_key,
-)
 from recsys.config import Config
 from recsys.contexts import Contexts
-from recsys.distributed import join_group
-from recsys.model.batching import (
-    Candidates,
-    pairs_among,
-    seen_items,
-    target_pairs,
-)
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_whitening, judge, keep, weights_moved
-from recsys.model.item_draws import ItemDraws, distinct_texts
-from recsys.model.layer_cache import LayerCache
-from recsys.model.negatives import Negatives
-from recsys.model.popularity import Popularity
-from recsys.model.repeats import weighing_repeats
-from recsys.model.step import batch_loss
-from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
-from recsys.optimise import open_board, schedule, set_rates, tower_parameters
-from recsys.progress import Progress
-from recsys.randomness import generator
 from recsys.train import fit_towers
+from recsys.tuning import tuned_encoder
 from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
-
-CACHED_CONTEXTS = 256
-"""Contexts whose share of the loss is held in memory at a time under gradient caching."""
-TOWER_SHARE = 0.1
-"""Towers learn along at this share of the rates they were fitted with."""
 
 Refit = Callable[[Floats, TextEncoder, Whitening], TowersFit]
 
@@ -92,6 +47,7 @@ def finetune_encoder(
     folder: Path,
     *,
     validation: Contexts,
+    wordings: Mapping[int, Sequence[str]] | None = None,
     refit: Refit | None = None,
     stage: str = "select",
     progress: bool = True,
@@ -108,20 +64,21 @@ def finetune_encoder(
         contexts: Original rows of role `fit`.
         towers_fit: Towers fitted over the frozen model's text vectors.
         whitening: What made those.
-        config: Sections `finetune`, `train`, `model`, `run` are read.
+        config: Sections `finetune`, `train`, `model`, `run` and the mixing of `augment` are read.
         folder: Where the checkpoint and `tensorboard/` live.
         validation: Held-out original rows.
+        wordings: Augmented texts by item row: in their place the encoder reads them by chance.
         refit: Fits the towers over new text vectors exactly as `towers_fit` was fitted over the old ones;
             None fits them on `contexts` alone, without augmentation.
         stage: The stage of `towers_fit`: a refit here makes the same draws.
         progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
     """
-    contexts.require_fit()
-    tuning = _Tuning(encoder, texts, contexts, towers_fit, whitening, config, folder)
-    with deterministic(encoder.device):
-        tuning.run(progress, on_step)
-    raw = tuning.encoder.encode(texts, "re-encoding the catalogue" if progress else None)
+    tuned, losses = tuned_encoder(
+        encoder, texts, contexts, towers_fit, whitening, config, folder,
+        wordings=wordings, progress=progress, on_step=on_step,
+    )  # fmt: skip
+    raw = tuned.encode(texts, "re-encoding the catalogue" if progress else None)
     new_whitening, chosen = choose_whitening(raw, whitening, towers_fit, validation, config)
     vectors = new_whitening.apply(raw)
     if refit is None:
@@ -130,7 +87,7 @@ def finetune_encoder(
             validation=validation, epochs=max(towers_fit.epochs, 1), stage=stage, progress=progress,
         )  # fmt: skip
     else:
-        after_fit = refit(vectors, tuning.encoder, new_whitening)
+        after_fit = refit(vectors, tuned, new_whitening)
     before = judge(towers_fit, validation, config)
     after = judge(after_fit, validation, config)
     kept, why = keep(before, after)
@@ -140,223 +97,13 @@ def finetune_encoder(
         "before": before,
         "after": after,
         "whitening": chosen,
-        "weights_moved": weights_moved(encoder, tuning.encoder),
+        "weights_moved": weights_moved(encoder, tuned),
         "drift": round(float(1 - (vectors * towers_fit.text_vectors).sum(axis=1).mean()), 5)
         if chosen == "kept"
         else None,
-        "losses": [round(value, 4) for value in tuning.losses],
+        "losses": [round(value, 4) for value in losses],
     }
     logger.info("fine-tuning %s: %s", "kept" if kept else "not kept", why)
     if kept:
-        return FinetuneResult(True, tuning.encoder, new_whitening, vectors, after_fit, report)
+        return FinetuneResult(True, tuned, new_whitening, vectors, after_fit, report)
     return FinetuneResult(False, encoder, whitening, towers_fit.text_vectors, towers_fit, report)
-
-
-class _Tuning:
-    """The fine-tuning loop with what it carries from step to step."""
-
-    def __init__(
-        self,
-        encoder: TextEncoder,
-        texts: Sequence[str],
-        contexts: Contexts,
-        towers_fit: TowersFit,
-        whitening: Whitening,
-        config: Config,
-        folder: Path,
-    ) -> None:
-        contexts = weighing_repeats(contexts, config.train.repeat_weight)
-        self.config, self.contexts, self.folder = config, contexts, folder
-        self.device, self.group = encoder.device, join_group(encoder.device)
-        self.encoder = encoder.copy()
-        self.num_top = min(config.finetune.layers, len(self.encoder.layers()))
-        self.learning = _unfreeze(self.encoder, self.num_top)
-        self.seen = seen_items(contexts, towers_fit.item_counts)
-        vectors, seed = towers_fit.text_vectors, config.run.seed
-        self.negatives = Negatives(contexts, vectors, self.seen, config.train, seed, "finetune")
-        self.places, distinct = distinct_texts(texts, self.seen)
-        self.draws = ItemDraws(contexts, self.seen, self.places, config.finetune, seed)
-        self.cache = LayerCache(self.encoder, distinct, whitening, self.num_top, config.finetune.cache_gib)
-        passes = config.finetune.max_passes * len(distinct) / config.finetune.items_per_step
-        self.num_steps = min(config.finetune.steps, max(1, math.ceil(passes)))
-        self.frozen = torch.from_numpy(np.array(towers_fit.text_vectors)).to(self.device)
-        self.text = self.frozen.clone()
-        popularity = Popularity.of(contexts, towers_fit.item_counts, over_time=config.model.bias_over_time)
-        model = TwoTower(towers_fit.item_counts, self.frozen.shape[1], config.model, popularity)
-        self.model = model.to(self.device)
-        self.model.load_whole({k: torch.from_numpy(v.copy()) for k, v in towers_fit.state.items()})
-        self.optimizer = self._build_optimizer()
-        self.losses: list[float] = []
-        self.key = work_key(
-            "finetune", config.finetune, config.train, config.model, config.encoder, config.run.seed,
-            self.group.world, contexts, list(distinct), towers_fit.state, whitening.arrays(),
-            encoder.precision,
-        )  # fmt: skip
-
-    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
-        num_steps = self.num_steps
-        if not len(self.cache) or not self.draws.num_pairs:
-            logger.info("nothing to fine-tune on: no item with both a text and an interaction")
-            return
-        first = self._restore()
-        board = open_board(self.folder, self.group)
-        with Progress(
-            num_steps, "fine-tuning the encoder", "steps", first, progress and self.group.writes
-        ) as bar:
-            for step in range(first, num_steps):
-                self._set_rate(step)
-                loss = self._step(step)
-                self.losses.append(loss)
-                board.add_scalar("finetune/loss", loss, step + 1)
-                if (step + 1) % self.config.finetune.refresh_steps == 0 or step + 1 == num_steps:
-                    self._refresh(everyone=step + 1 < num_steps)
-                    self._save(step + 1)
-                bar.advance(1, f"loss {loss:.4f}")
-                if on_step is not None:
-                    on_step(step + 1)
-        board.close()
-
-    def _step(self, step: int) -> float:
-        rng = generator(self.config.run.seed, "finetune", step)
-        chosen = self.draws.texts_of(step)
-        items = self.draws.items_with(chosen)
-        positions, candidates = self.draws.held_against(items, rng)
-        pairs = pairs_among(target_pairs(self.contexts, positions), candidates.rows)
-        kept = torch.from_numpy(
-            (rng.random(len(self.text)) >= self.config.finetune.residual_dropout).astype(np.float32)
-        ).to(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
-        twice = self.config.finetune.gradient_cache
-        with torch.set_grad_enabled(not twice):
-            vectors, graphs = self._encode(chosen)
-        # The cut: the loss sees the vectors as leaves, the encoder then sees only their gradient.
-        leaf = vectors.detach().requires_grad_()
-        places = np.searchsorted(chosen, self.places[items])
-        total = max(float(pairs.weights.sum(dtype=np.float64)), 1e-12)
-        mine = positions[self.group.rank :: self.group.world]
-        parts = math.ceil(len(mine) / CACHED_CONTEXTS) if twice else 1
-        loss = 0.0
-        for part in np.array_split(mine, max(parts, 1)):
-            loss += self._part(leaf, items, places, part, candidates, kept, total)
-        if self.group.writes:
-            text = self._with(leaf, items, places)
-            rows = torch.from_numpy(items).to(self.device)
-            drift = 1 - (text[rows] * self.frozen[rows]).sum(dim=1).mean()
-            drift = self.config.finetune.drift_weight * drift
-            drift.backward()  # type: ignore[no-untyped-call]
-            loss += float(drift.detach())
-        assert leaf.grad is not None
-        gradient = self.group.sum_tensor(leaf.grad)
-        if twice:
-            self._encode_again(chosen, gradient)
-        else:
-            self._backward(graphs, gradient)
-        self.group.sum_gradients([*self.learning, *self.model.parameters()])
-        torch.nn.utils.clip_grad_norm_(self.learning, self.config.train.clip)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.train.clip)
-        self.optimizer.step()
-        self.text = self._with(leaf, items, places).detach()
-        return self.group.sum_number(loss)
-
-    def _with(self, leaf: Tensor, items: NDArray[np.int64], places: NDArray[np.int64]) -> Tensor:
-        """The catalogue's text vectors with the step's own in their place."""
-        rows, found = (torch.from_numpy(part).to(self.device) for part in (items, places))
-        return self.text.index_copy(0, rows, torch.nn.functional.embedding(found, leaf))
-
-    def _part(
-        self,
-        leaf: Tensor,
-        items: NDArray[np.int64],
-        places: NDArray[np.int64],
-        positions: NDArray[np.int64],
-        candidates: Candidates,
-        kept: Tensor,
-        total: float,
-    ) -> float:
-        """The share of some contexts in the loss, and its gradients."""
-        pairs = pairs_among(target_pairs(self.contexts, positions), candidates.rows)
-        loss = batch_loss(
-            self.model, self._with(leaf, items, places), self.contexts, positions, pairs, candidates, kept,
-            self.config.model.history_length, self.negatives,
-        ) / total  # fmt: skip
-        loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
-
-    def _encode(self, chosen: NDArray[np.int64]) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
-        """Vectors of the chosen texts in every process, and the graphs of those that this one encoded."""
-        own = np.arange(len(chosen))[self.group.rank :: self.group.world]
-        vectors = torch.zeros((len(chosen), self.text.shape[1]), device=self.device)
-        graphs = []
-        for places, part in self.cache.vectors(chosen[own]):
-            rows = torch.from_numpy(own[places]).to(self.device)
-            vectors[rows] = part.detach()
-            graphs.append((rows, part))
-        return self.group.sum_tensor(vectors), graphs
-
-    def _backward(self, graphs: list[tuple[Tensor, Tensor]], gradient: Tensor) -> None:
-        if graphs:
-            torch.autograd.backward([part for _, part in graphs], [gradient[rows] for rows, _ in graphs])
-
-    def _encode_again(self, chosen: NDArray[np.int64], gradient: Tensor) -> None:
-        """Gradient caching: each batch of texts once more, with its graph, and straight back through it."""
-        own = np.arange(len(chosen))[self.group.rank :: self.group.world]
-        for places, part in self.cache.vectors(chosen[own]):
-            rows = torch.from_numpy(own[places]).to(self.device)
-            part.backward(gradient[rows])  # type: ignore[no-untyped-call]
-
-    def _refresh(self, everyone: bool) -> None:
-        """Bring the vectors of all seen items up to date with the encoder."""
-        if not everyone:
-            return
-        with torch.no_grad():
-            vectors, _ = self._encode(np.arange(len(self.cache)))
-        known = self.seen[self.places[self.seen] >= 0]
-        rows = torch.from_numpy(known).to(self.device)
-        self.text[rows] = vectors[torch.from_numpy(self.places[known]).to(self.device)]
-
-    def _build_optimizer(self) -> torch.optim.AdamW:
-        train = self.config.train
-        residuals, biases = tower_parameters(self.model)
-        groups = [
-            {"params": self.learning, "peak": self.config.finetune.learning_rate, "weight_decay": 0.01},
-            {"params": residuals, "peak": TOWER_SHARE * train.learning_rate, "weight_decay": 0.0},
-            {"params": biases, "peak": TOWER_SHARE * train.user_learning_rate, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, fused=True)
-
-    def _set_rate(self, step: int) -> None:
-        set_rates(self.optimizer, schedule(step, self.num_steps, self.config.train.warmup))
-
-    def _save(self, step: int) -> None:
-        if self.group.writes:
-            tensors: dict[str, Tensor] = {
-                f"encoder.{i}": parameter for i, parameter in enumerate(self.learning)
-            }
-            tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
-            tensors |= {"text": self.text} | optimizer_tensors(self.optimizer)
-            save_checkpoint(self.folder, self.key, tensors, {"step": step, "losses": self.losses})
-        self.group.wait()
-
-    def _restore(self) -> int:
-        found = load_checkpoint(self.folder, self.key)
-        if found is None:
-            return 0
-        tensors, state = found
-        with torch.no_grad():
-            for i, parameter in enumerate(self.learning):
-                parameter.copy_(tensors[f"encoder.{i}"])
-        self.model.load_state_dict(tensors_under(tensors, "model."))
-        self.text = tensors["text"].to(self.device)
-        restore_optimizer(self.optimizer, tensors)
-        self.losses = list(state["losses"])
-        logger.info("fine-tuning: continuing at step %d", state["step"])
-        return int(state["step"])
-
-
-def _unfreeze(encoder: TextEncoder, num_top: int) -> list[torch.nn.Parameter]:
-    for parameter in encoder.model.parameters():
-        parameter.requires_grad_(False)
-    learning = [parameter for layer in encoder.layers()[-num_top:] for parameter in layer.parameters()]
-    for parameter in learning:
-        parameter.requires_grad_(True)
-    return learning

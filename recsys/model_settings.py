@@ -38,7 +38,10 @@ class TrainConfig(Section):
     patience: int = Field(2, ge=1)
     """Epochs without a better validation figure before stopping."""
     batch_size: int = Field(256, ge=1)
-    """Contexts per optimiser step, over all processes."""
+    """Contexts per optimiser step at most, over all processes."""
+    min_steps: int = Field(40, ge=1)
+    """Optimiser steps per epoch at least, as far as batches of 16 give them: a small shop gets smaller
+    batches, or early stopping would end before anything is learned."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches per optimiser step."""
     num_negatives: int = Field(1500, ge=1)
@@ -128,6 +131,8 @@ class FinetuneConfig(Section):
     and so to items without events."""
     drift_weight: float = Field(0.1, ge=0)
     """Weight of the cosine distance between an item's new and un-tuned vector: it protects cold items."""
+    wording_weight: float = Field(1.0, ge=0)
+    """Weight of the loss by which an augmented text must find the item's own among the texts of a step."""
     refresh_steps: int = Field(20, ge=1)
     """Steps between refreshes of the vectors of items outside the batch, and between checkpoints."""
     cache_gib: float = Field(2.0, ge=0)

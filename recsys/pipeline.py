@@ -254,6 +254,7 @@ def _finetune(
         config,
         run.folder / "training" / "finetune",
         validation=prepared.validation,
+        wordings=words.changed.wordings,
         refit=refit,
         progress=progress,
     )

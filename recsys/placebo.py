@@ -7,6 +7,7 @@ in a neighbour's place.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -18,6 +19,7 @@ from recsys.augmented import AugmentedRows
 from recsys.config import AugmentConfig
 from recsys.contexts import Contexts, concatenate
 from recsys.randomness import generator
+from recsys.types import Rows
 
 Placebo = Literal["duplicate", "shuffled_labels", "random_insert"]
 PLACEBOS: tuple[Placebo, ...] = ("duplicate", "shuffled_labels", "random_insert")
@@ -45,6 +47,32 @@ def placebo_rows(kind: Placebo, contexts: Contexts, config: AugmentConfig, seed:
         children = _with_random_items(children, rng)
     both = concatenate([contexts, children])
     return AugmentedRows(both, Fusion(both.parents, config, seed), {"accepted": len(children)})
+
+
+def placebo_texts(kind: Placebo, texts: Sequence[str], rows: Rows, seed: int) -> dict[int, tuple[str, ...]]:
+    """Another wording of each text, made by a placebo: what fine-tuning reads instead of a policy's.
+
+    Args:
+        kind: `duplicate` is the text itself, so none is given; `shuffled_labels` gives an item the text of
+            another; `random_insert` puts a word of another text somewhere into it.
+        texts: The catalogue's.
+        rows: Items whose text is read.
+        seed: Keys the draws.
+    """
+    if kind == "duplicate":
+        return {}
+    rng = generator(seed, "placebo", kind, "texts")
+    written = [row for row in rows.tolist() if texts[row].strip()]
+    others = [texts[row] for row in rng.permutation(written).tolist()]
+    if kind == "shuffled_labels":
+        return {row: (other,) for row, other in zip(written, others, strict=True)}
+    return {row: (_with_word_of(texts[row], other, rng),) for row, other in zip(written, others, strict=True)}
+
+
+def _with_word_of(text: str, other: str, rng: np.random.Generator) -> str:
+    words, donor = text.split(), other.split()
+    words.insert(int(rng.integers(len(words) + 1)), donor[int(rng.integers(len(donor)))])
+    return " ".join(words)
 
 
 def _with_targets_of(contexts: Contexts, order: NDArray[np.int64]) -> Contexts:

@@ -40,11 +40,10 @@ _CHUNK = 256
 _TOLERANCE = 1e-3
 _DIFFERENT = 1e-2
 _SPREAD_USERS = 500
-_CROSSED_USERS = 3000
-FORMS = ("neural", "trees", "mix")
-"""Forms of the ranker, the simplest first."""
-MIX_SHARE = 0.5
-"""Share of the trees where both forms are mixed."""
+SHARES = {"neural": 0.0, "mix": 0.5, "trees": 1.0}
+"""By `rank.kind`, how much the trees have to say."""
+JUDGED_SHARES = (0.0, 0.25, 0.5)
+"""Those that `auto` chooses from, the simplest first."""
 MIN_LISTS = 50
 """Fewer lists with a label than this cannot train a ranker: candidates are then ranked by match score."""
 
@@ -61,7 +60,7 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A fitted ranker in one of its forms."""
+    """A fitted ranker: the network, the trees, or both mixed."""
 
     score: Scores
     graph: Callable[[], onnx.ModelProto]
@@ -95,7 +94,7 @@ def collect_lists(
 def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
     """Candidates and labels of the users' queries in every slice, with their owners."""
     numbers = {user: number for number, user in enumerate(sorted(users))}
-    parts, owners = [], []
+    parts, owners, numbered = [], [], []
     for number, (recommender, queries, targets) in enumerate(slices, start=1):
         picked = [i for i, query in enumerate(queries) if query.user_id in numbers]
         if not picked:
@@ -103,6 +102,7 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
         logger.info("ranker: %d lists as of part %d of %d", len(picked), number, len(slices))
         parts.append(collect_lists(recommender, [queries[i] for i in picked], [targets[i] for i in picked]))
         owners += [numbers[str(queries[i].user_id)] for i in picked]
+        numbered += [number - 1] * len(picked)
     starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
     return RankingLists(
         np.concatenate([part.features for part in parts]),
@@ -110,6 +110,7 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
         np.concatenate([part.novel for part in parts]),
         np.concatenate([[0], *(part.offsets[1:] + at for part, at in zip(parts, starts, strict=False))]),
         np.array(owners, np.int64),
+        np.array(numbered, np.int64),
     )
 
 
@@ -179,72 +180,74 @@ def train_ranker(
 
 
 def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Form, dict[str, Any]]:
-    """The network, the trees or both mixed: as configured, or whichever ranks unseen users best.
+    """The network, the trees or both mixed, in the share that is configured or ranks later lists best.
 
-    Users are judged in thirds, each by models fitted on the other two; one third where there are many. What
-    is chosen is then fitted on everybody.
+    Under `auto` models of the older parts of time rank the newest part. Judged on other users of the same
+    time, trees look better than they are when time goes on: they learn by heart what sold just then.
+    What is chosen is then fitted on everybody.
     """
     useful = np.sort(np.concatenate(split_lists(lists, seed)))
-    kind: str = config.kind
     verdict: dict[str, Any] = {"why": "rank.kind asks for it"}
-    if config.kind == "auto":
-        kind, verdict = "neural", {"why": "LightGBM and onnxmltools are not installed"}
-        if trees_available():
-            kind, verdict = _judged(lists, useful, config, seed)
-    logger.info("ranker: '%s' is fitted on %d lists", kind, len(useful))
+    if config.kind != "auto":
+        share = SHARES[config.kind]
+    elif not trees_available():
+        share, verdict = 0.0, {"why": "LightGBM and onnxmltools are not installed"}
+    else:
+        share, verdict = _judged(lists, useful, config, seed)
+    kind = next((name for name, one in SHARES.items() if one == share), "mix")
+    logger.info("ranker: '%s', %.2f of it trees, is fitted on %d lists", kind, share, len(useful))
     network, figures = fit_ranker(lists, config, seed)
-    if kind != "trees":
+    if share < 1:
         network, _ = fit_ranker(lists, config, seed, max(figures["best_epoch"], 1))
-    trees = None if kind == "neural" else fit_trees(lists, useful, config, seed)
-    return _form(kind, network, trees, lists, useful), {"kind": kind, **verdict, **figures}
+    trees = fit_trees(lists, useful, config, seed) if share > 0 else None
+    made = _form(share, network, trees, lists, useful)
+    return made, {"kind": kind, "trees_share": share, **verdict, **figures}
 
 
-def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) -> tuple[str, dict[str, Any]]:
-    """The form that ranks users best whom it was not fitted on, and what each reached."""
-    owners = lists.users[useful]
-    users = np.unique(owners)
-    thirds = np.array_split(generator(seed, "ranker", "thirds").permutation(users), 3)
-    judged = thirds if len(users) <= _CROSSED_USERS else thirds[:1]
-    reached: dict[str, list[dict[str, float]]] = {kind: [] for kind in FORMS}
-    for number, third in enumerate(judged, start=1):
-        logger.info("ranker: fitted without part %d of %d of %d users", number, len(judged), len(users))
-        theirs = np.isin(owners, third)
-        rest = lists.take(useful[~theirs])
-        everybody = np.arange(len(rest))
-        _, figures = fit_ranker(rest, config, seed)
-        network, _ = fit_ranker(rest, config, seed, max(figures["best_epoch"], 1))
-        trees = fit_trees(rest, everybody, config, seed)
-        for kind in FORMS:
-            score = _form(kind, network, trees, rest, everybody).score
-            reached[kind].append(ranking_figures(score, lists, useful[theirs]))
-    means = {
-        kind: {task: round(float(np.mean([one[task] for one in parts])), 5) for task in parts[0]}
-        for kind, parts in reached.items()
-    }
-    best = max(FORMS, key=lambda kind: sum(means[kind].values()))  # the first of equal ones: the simplest
-    num = sum(map(len, judged))
-    why = f"ranked {num} users it was not fitted on best: ndcg@10 of all plus that of novel items"
-    return best, {"why": why, "forms": means}
+def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) -> tuple[float, dict[str, Any]]:
+    """The share of the trees that ranks the newest part of time best, and what each reached."""
+    parts = np.zeros(len(lists), np.int64) if lists.parts is None else lists.parts
+    newest = parts[useful] == parts.max()
+    old, late = useful[~newest], useful[newest]
+    if min(len(old), len(late)) < MIN_LISTS:
+        why = f"{len(old)} older and {len(late)} newer lists, {MIN_LISTS} of each needed to choose"
+        return SHARES["mix"], {"why": why}
+    logger.info("ranker: forms fitted on %d lists are judged on %d newer ones", len(old), len(late))
+    rest = lists.take(old)
+    everybody = np.arange(len(rest))
+    _, figures = fit_ranker(rest, config, seed)
+    network, _ = fit_ranker(rest, config, seed, max(figures["best_epoch"], 1))
+    trees = fit_trees(rest, everybody, config, seed)
+    reached = {}
+    for share in JUDGED_SHARES:
+        found = ranking_figures(_form(share, network, trees, rest, everybody).score, lists, late)
+        reached[share] = {task: round(figure, 5) for task, figure in found.items()}
+    # The first of equal ones: the simplest.
+    best = max(JUDGED_SHARES, key=lambda share: sum(reached[share].values()))
+    why = (
+        f"ranked {len(late)} lists newer than those it was fitted on best: ndcg@10 of all plus of novel items"
+    )
+    return best, {"why": why, "forms": {str(share): found for share, found in reached.items()}}
 
 
-def _form(kind: str, network: Ranker, trees: Any, lists: RankingLists, useful: Rows) -> Form:
+def _form(share: float, network: Ranker, trees: Any, lists: RankingLists, useful: Rows) -> Form:
     sample = np.resize(lists.features, (512, lists.features.shape[1]))
-    if kind == "neural":
+    if share == 0:
         return Form(neural_scores(network), lambda: network_graph(network, sample))
-    if kind == "trees":
+    if share == 1:
         return Form(tree_scores(trees), lambda: trees_graph(trees))
     parts = (neural_scores(network), tree_scores(trees))
     some = useful[:_SPREAD_USERS]
     spreads = (usual_spread(parts[0], lists, some), usual_spread(parts[1], lists, some))
 
     def mixed(features: Floats) -> Floats:
-        halves = [
-            (1 - MIX_SHARE) * parts[0](features) / spreads[0],
-            MIX_SHARE * parts[1](features) / spreads[1],
+        weighed = [
+            (1 - share) * parts[0](features) / spreads[0],
+            share * parts[1](features) / spreads[1],
         ]
-        return np.asarray(halves[0] + halves[1], np.float32)
+        return np.asarray(weighed[0] + weighed[1], np.float32)
 
-    return Form(mixed, lambda: mixed_graph(network_graph(network, sample), trees, MIX_SHARE, spreads))
+    return Form(mixed, lambda: mixed_graph(network_graph(network, sample), trees, share, spreads))
 
 
 def export_ranker(form: Form, lists: RankingLists, path: Path) -> dict[str, float]:

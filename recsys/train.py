@@ -34,7 +34,7 @@ from recsys.checkpoint import (
 from recsys.config import AugmentConfig, Config
 from recsys.contexts import Contexts
 from recsys.distributed import join_group, training_device
-from recsys.model.batching import seen_items, target_pairs, trainable
+from recsys.model.batching import batch_for, seen_items, target_pairs, trainable
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_lift
 from recsys.model.loop_state import LoopState
@@ -152,6 +152,8 @@ class _Fit:
         self.draws = StepDraws(self.representation, config.run.seed, stage)
         self.has_tail = fusion is not None or text_variants is not None
         self.trainable = trainable(contexts)
+        originals = int((contexts.parents[self.trainable] < 0).sum())  # so many rows has an epoch
+        self.batch = batch_for(originals, config.train.batch_size, config.train.min_steps)
         seen, seed = seen_items(contexts, item_counts), config.run.seed
         self.negatives = Negatives(contexts, text_vectors, seen, config.train, seed, stage)
         self.state = LoopState()
@@ -208,7 +210,7 @@ class _Fit:
                 break
 
     def _epoch(self, epoch: int, progress: bool, on_step: Callable[[int], None] | None, board: Board) -> None:
-        state, batch = self.state, self.config.train.batch_size
+        state, batch = self.state, self.batch
         positions, weights = self._order(epoch)
         num_steps = math.ceil(len(positions) / batch)
         if not state.step:

@@ -26,7 +26,7 @@ from recsys.augment.representation import Representation, representation_from_pl
 from recsys.config import AUTO
 from recsys.errors import ConfigError
 
-PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh", "online", "adversarial")
+PRESETS = ("off", "light", "standard", "strong", "cold-start", "zh", "online", "adversarial", "spelling")
 
 
 class Branch(BaseModel):

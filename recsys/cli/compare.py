@@ -49,6 +49,11 @@ if TYPE_CHECKING:
     help="Judge whole lists, of every source and a ranker per training, and not the towers alone: slow.",
 )
 @click.option(
+    "--finetune",
+    is_flag=True,
+    help="Fine-tune the text encoder in every training, on the texts of its arm: minutes each without a GPU.",
+)
+@click.option(
     "--placebos/--no-placebos",
     default=True,
     show_default=True,
@@ -65,6 +70,7 @@ def command(
     more: tuple[str, ...],
     shares: tuple[float, ...],
     lists: bool,
+    finetune: bool,
     placebos: bool,
     task: Task,
     workers: int,
@@ -78,20 +84,23 @@ def command(
     """
     if lists and shares:
         raise InputError("--share is for the towers alone", hint="Leave out --lists or --share")
+    if lists and finetune:
+        raise InputError("--finetune is for the towers alone", hint="Leave out --lists or --finetune")
     if more and not arms:
         raise InputError(f"unexpected argument '{more[0]}'", hint="Arms go behind --arms")
     from recsys.compare.contenders import enter
     from recsys.compare.lists import WholeLists
     from recsys.compare.run import Order, run_compare
     from recsys.compare.trainings import TowersAlone
+    from recsys.compare.tuned import TunedTowers
     from recsys.compare.words import write_files
     from recsys.track import tracked
 
-    quiet("recsys.train", "recsys.arms")
+    quiet("recsys.train", "recsys.arms", "recsys.tuning")
     entered = enter([*arms, *more], config, settings, placebos=placebos)
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
-        depth = WholeLists if lists else TowersAlone
+        depth = WholeLists if lists else TunedTowers if finetune else TowersAlone
         done = run_compare(data, out, entered, order, depth, say, workers=workers)
         write_files(out, done, data, config)
         tracker.parameters(entered.config.model_dump(mode="json"))

@@ -125,7 +125,7 @@ class WholeLists:
         answers = shop.answers(start, end)
         queries, targets = held_out_queries(folder, answers, start, end, k=20, exclude_seen=True)
         recommender = load_fit(folder, config, ranker)
-        untuned, seed = self.trials.text_vectors, config.run.seed
+        untuned, seed = self.trials.texts.vectors, config.run.seed
         return int(size_new_places(recommender, queries, targets, untuned, config.rank, seed)["places"])
 
     def _lists(self, folder: Path, config: Config, ranker: Path, places: int) -> Rows:

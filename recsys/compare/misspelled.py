@@ -1,4 +1,4 @@
-"""Misspelled queries: titles with one word mistyped, sought among an arm's item vectors."""
+"""Misspelled queries: titles with one word mistyped, sought among an arm's vectors of the catalogue."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.arm_texts import ArmTexts
 from recsys.arms import Trials
 from recsys.augment.noise import mistyped
 from recsys.evaluate.contrast import Part
@@ -40,15 +41,21 @@ class Misspelled:
 
     @cached_property
     def _vectors(self) -> Floats:
-        return self._trials.encode(self._asked[0])
+        return self._trials.texts.encode(self._asked[0])
 
-    def ranks(self, item_vectors: Floats) -> list[int]:
-        """The place (1 is best) of the item that each query was made from, by cosine to the items."""
+    def ranks(self, item_vectors: Floats, tuned: ArmTexts | None = None) -> list[int]:
+        """The place (1 is best) of the item that each query was made from, by cosine to the items.
+
+        Args:
+            item_vectors: (num_items, dim) among which it is sought.
+            tuned: What encodes the queries, if not the published encoder.
+        """
         texts, wanted = self._asked
         if not texts:
             return []
+        queries = self._vectors if tuned is None else tuned.encode(texts)
         lengths = np.linalg.norm(item_vectors, axis=1, keepdims=True)
-        scores = (self._vectors @ (item_vectors / np.maximum(lengths, 1e-12)).T).round(5)
+        scores = (queries @ (item_vectors / np.maximum(lengths, 1e-12)).T).round(5)
         best = [float(scores[i, sorted(rows)].max()) for i, rows in enumerate(wanted)]
         return [1 + int((scores[i] > best[i]).sum()) for i in range(len(texts))]
 

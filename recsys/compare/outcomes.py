@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from recsys.artifacts import replacing
 from recsys.errors import ArtifactError
 from recsys.types import Rows
 
-FORMAT = 1
+FORMAT = 2
 """Goes up when an older outcome would no longer be the outcome of the same training."""
+_OTHER = "lists of "
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class Kept:
     """(users, K) item rows of the users of the answer sheet, best first, -1 where a list ends early."""
     about: dict[str, Any]
     """`losses`, `steps`, `epochs`, `counts`, `seconds`, and who and what it was."""
+    others: dict[str, Rows] = field(default_factory=dict)
+    """Lists of the same users, made in another way."""
 
 
 class Outcomes:
@@ -52,7 +55,11 @@ class Outcomes:
         """Write an outcome, whole or not at all."""
         about = json.dumps(kept.about, sort_keys=True)
         with replacing(self._path(key)) as temporary:
-            np.savez_compressed(temporary, lists=kept.lists.astype(np.int32), about=np.str_(about))
+            others: dict[str, Any] = {
+                f"{_OTHER}{name}": rows.astype(np.int32) for name, rows in kept.others.items()
+            }
+            lists = kept.lists.astype(np.int32)
+            np.savez_compressed(temporary, lists=lists, about=np.str_(about), **others)
 
     def load(self, key: str) -> Kept:
         """An outcome.
@@ -63,7 +70,12 @@ class Outcomes:
         path = self._path(key)
         try:
             with np.load(path, allow_pickle=False) as file:
-                return Kept(file["lists"].astype(np.int64), json.loads(str(file["about"])))
+                others = {
+                    name.removeprefix(_OTHER): file[name].astype(np.int64)
+                    for name in file.files
+                    if name.startswith(_OTHER)
+                }
+                return Kept(file["lists"].astype(np.int64), json.loads(str(file["about"])), others)
         except (OSError, ValueError, KeyError) as error:
             raise ArtifactError(
                 f"{path}: cannot be read ({error}); delete it, and it is trained again"

@@ -16,12 +16,12 @@ from recsys.compare.contenders import Contender, Entered
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.parallel import Work, parts_for, train_in_parallel
-from recsys.compare.trainings import Depth, DepthOf, Trainings, Turn, refuse_unequal_steps
+from recsys.compare.trainings import NEW_ITEMS, Depth, DepthOf, Trainings, Turn, refuse_unequal_steps
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluate.contrast import Finding, Part, contrast, parts_of
 from recsys.evaluate.evaluate import WHOLE, Evaluation, Task
-from recsys.evaluate.planned import DECIDES, PLANNED, planned_segments
+from recsys.evaluate.planned import DECIDES, PLANNED, among_new, planned_segments
 
 WORK, OUTCOMES = "work", "outcomes"
 
@@ -202,9 +202,20 @@ def _parts(
     ]
     parts = parts_of(evaluations, PLANNED, DECIDES)
     if share >= 1:
-        return parts
+        return [*parts, *_among_new(trials, found, order)]
     whole = next(part for part in parts if part.dimension == WHOLE)
     return [Part("data", f"{share:.0%}", whole.decides, whole.users, whole.figures)]
+
+
+def _among_new(trials: Trials, found: Sequence[tuple[Turn, Kept]], order: Order) -> list[Part]:
+    """The part in which new items are ranked among themselves, where trainings left such lists."""
+    sheet = trials.sheet("report")
+    evaluations = [
+        trials.evaluate(kept.others[NEW_ITEMS], "report", turn.contender.name, order.task, [among_new(sheet)])
+        for turn, kept in found
+        if turn.share >= 1 and NEW_ITEMS in kept.others
+    ]
+    return parts_of(evaluations, PLANNED, DECIDES)[1:] if evaluations else []
 
 
 def _seconds(turns: Sequence[Turn], kept: Sequence[Kept]) -> float:

@@ -18,10 +18,15 @@ from recsys.compare.outcomes import Kept, Outcomes
 from recsys.config import with_settings
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
+from recsys.model.fitted import TowersFit
 from recsys.progress import Progress
 from recsys.search.bench import no_better_for
+from recsys.types import Rows
 
 logger = logging.getLogger(__name__)
+
+NEW_ITEMS = "new items"
+"""Lists of the items without an event before the cut alone."""
 
 
 class Depth(Protocol):
@@ -52,6 +57,16 @@ class Depth(Protocol):
 
 
 DepthOf = Callable[[Trials, Misspelled, Task], Depth]
+
+
+def new_items(trials: Trials, towers: TowersFit, task: Task) -> Rows:
+    """(users, 20) the items that nobody had before the newest slice, ranked among themselves.
+
+    Among all items they stand behind what sells, where lists of the towers alone say nothing of them; whole
+    lists keep places for the first of them.
+    """
+    new = trials.sheet("report").item_counts == 0
+    return trials.lists(towers, "report", task, among=new)[:, :20]
 
 
 @dataclass(frozen=True)
@@ -89,7 +104,7 @@ class TowersAlone:
             "counts": done.counts, "seconds": done.seconds,
             MISSPELLED: self.misspelled.ranks(done.towers.item_vectors()),
         }  # fmt: skip
-        return Kept(done.lists, about)
+        return Kept(done.lists, about, {NEW_ITEMS: new_items(self.trials, done.towers, self.task)})
 
     def shared_by(self, turn: Turn) -> str:
         """Nothing."""

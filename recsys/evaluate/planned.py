@@ -10,9 +10,18 @@ from recsys.evaluate.evaluate import WHOLE
 from recsys.evaluate.segments import Band, Segment
 
 HISTORY: tuple[Band, ...] = (("1-4", 1, 4), ("5-9", 5, 9), ("10+", 10, np.inf))
+AMONG_NEW = ("coldness", "0, among themselves")
+"""Answers nobody had before the cut, in lists of such items alone."""
 COLDNESS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6+", 6, np.inf))
 PLANNED = frozenset(
-    {(WHOLE, WHOLE), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin")}
+    {
+        (WHOLE, WHOLE),
+        ("history", "1-4"),
+        ("coldness", "0"),
+        AMONG_NEW,
+        ("coldness", "1-5"),
+        ("text", "thin"),
+    }
 )
 """The parts of ranked lists with a verdict; the other bands are shown beside them."""
 DECIDES = {"coldness": "recall@20", "text": "recall@20"}
@@ -33,3 +42,8 @@ def planned_segments(sheet: AnswerSheet, thin: NDArray[np.bool_]) -> list[Segmen
         *(Segment("coldness", label, items=(items >= a) & (items <= b)) for label, a, b in COLDNESS),
         Segment("text", "thin", items=thin),
     ]
+
+
+def among_new(sheet: AnswerSheet) -> Segment:
+    """The answers that lists of new items alone are judged by."""
+    return Segment(*AMONG_NEW, items=sheet.item_counts == 0)

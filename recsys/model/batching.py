@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,15 @@ from recsys.contexts import MASKED, Contexts
 from recsys.types import Floats, Rows
 
 LogQ = Literal["negatives", "all", "off"]
+
+
+SMALLEST_BATCH = 16
+"""Contexts of a step below which no batch is made smaller for the sake of more steps."""
+
+
+def batch_for(num_rows: int, most: int, min_steps: int) -> int:
+    """Contexts per optimiser step: `most`, or fewer where that gave an epoch under `min_steps` steps."""
+    return min(most, max(math.ceil(num_rows / min_steps), SMALLEST_BATCH))
 
 
 @dataclass(frozen=True, slots=True)

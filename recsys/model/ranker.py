@@ -39,6 +39,8 @@ class RankingLists:
     offsets: NDArray[np.int64]
     owners: NDArray[np.int64] | None = None
     """(lists,) A number per user: who has several lists is never on both sides of a split. None: one each."""
+    parts: NDArray[np.int64] | None = None
+    """(lists,) Which part of time each list is from, 0 the oldest. None: all from one."""
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -54,8 +56,9 @@ class RankingLists:
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         rows = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][places] - offsets[:-1], sizes)
         return RankingLists(
-            self.features[rows], self.labels[rows], self.novel[rows], offsets, self.users[places]
-        )
+            self.features[rows], self.labels[rows], self.novel[rows], offsets, self.users[places],
+            None if self.parts is None else self.parts[places],
+        )  # fmt: skip
 
 
 class Ranker(nn.Module):

@@ -190,7 +190,7 @@ class TrialsBench:
         shop, prepared, seed = self._trials.shop, self._trials.prepared, self._trials.config.run.seed
         found: dict[str, dict[str, int]] = {}
         if policy.history.ops.ops:
-            vectors = self._trials.text_vectors if "text_neighbours" in policy.history.needs else None
+            vectors = self._trials.texts.vectors if "text_neighbours" in policy.history.needs else None
             found["history"] = expand_contexts(
                 self._sample,
                 shop.vocabulary,

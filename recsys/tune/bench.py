@@ -148,7 +148,7 @@ class TrialsBench:
         cut = self._between(when)[0]
         return fit_towers(
             contexts_before(prepared.contexts, cut, prepared.grain),
-            self._trials.text_vectors,
+            self._trials.texts.vectors,
             self._trials.shop.item_counts(cut),
             config,
             folder,

@@ -82,6 +82,7 @@ def config() -> Config:
             "run.seed=7",
             "model.history_length=6",
             "train.batch_size=32",
+            "train.min_steps=1",
             "train.num_negatives=8",
             "train.max_epochs=3",
             "train.checkpoint_steps=2",

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from recsys.distributed import training_device
-from recsys.finetune import _Tuning
 from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.train import fit_towers
+from recsys.tuning import Tuning
 
 pytestmark = [
     pytest.mark.cuda,
@@ -63,7 +63,7 @@ def test_fine_tuning_agrees_with_the_cpu(tiny_bert, shop, texts, config, tmp_pat
         towers = fit_towers(
             fit, whitening.apply(raw), counts, chosen, tmp_path / device, epochs=2, progress=False
         )
-        tuning = _Tuning(encoder, texts, fit, towers, whitening, chosen, tmp_path / f"{device}-tune")
+        tuning = Tuning(encoder, texts, fit, towers, whitening, chosen, tmp_path / f"{device}-tune")
         tuning.run(False, None)
         losses[device] = tuning.losses
     assert len(losses["cuda"]) == config.finetune.steps

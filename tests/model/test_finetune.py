@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from recsys.finetune import _Tuning, finetune_encoder
+from recsys.finetune import finetune_encoder
 from recsys.model.batching import drawn_candidates, target_pairs, trainable, uniform_candidates
 from recsys.model.encoder import TextEncoder
 from recsys.model.gate import keep, weights_moved
 from recsys.model.layer_cache import LayerCache
 from recsys.model.step import batch_loss
 from recsys.model.whitening import Whitening
+from recsys.model.wordings import Wordings
 from recsys.train import fit_towers
+from recsys.tuning import Tuning
 
 WORDS = ["red", "blue", "green", "tea", "cup", "mug", "bag", "hat", "lamp", "soap", "oil"]
 
@@ -47,7 +49,7 @@ def weights(encoder):
 
 def tuned(world, config, folder, on_step=None):
     encoder, texts, contexts, fitted, whitening, _ = world
-    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    tuning = Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
     tuning.run(False, on_step)
     return tuning
 
@@ -73,7 +75,7 @@ def test_top_layers_move_and_nothing_else(world, config, tmp_path):
 def test_the_cut_gives_the_gradient_of_the_plain_path(world, config, tmp_path):
     """One backward through cached states and leaves equals autograd through texts, towers and loss."""
     encoder, texts, contexts, fitted, whitening, _ = world
-    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, tmp_path)
+    tuning = Tuning(encoder, texts, contexts, fitted, whitening, config, tmp_path)
     taken = {}
     tuning.optimizer.step = lambda: taken.update(
         cut=[parameter.grad.clone() for parameter in tuning.learning]
@@ -112,7 +114,7 @@ def step_of(world, config, folder, **settings):
             "train": config.train.model_copy(update={"clip": 1e9}),
         }
     )
-    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    tuning = Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
     held, most = {}, [0]
 
     def pack(tensor):
@@ -130,7 +132,7 @@ def step_of(world, config, folder, **settings):
 
 @pytest.mark.parametrize("candidates", ["drawn", "all"])
 def test_gradient_caching_is_the_plain_path_in_less_memory(world, config, tmp_path, monkeypatch, candidates):
-    monkeypatch.setattr("recsys.finetune.CACHED_CONTEXTS", 16)
+    monkeypatch.setattr("recsys.tuning.CACHED_CONTEXTS", 16)
     short = config.model_copy(update={"encoder": config.encoder.model_copy(update={"batch_tokens": 32})})
     world = (TextEncoder.load(short.encoder.model_copy(update={"name": world[0].config.name}), "cpu", "fp32"),
              *world[1:])  # fmt: skip
@@ -150,7 +152,7 @@ def test_gradient_caching_is_the_plain_path_in_less_memory(world, config, tmp_pa
 
 def test_a_cache_that_drops_the_other_parts_candidates_is_found_out(world, config, tmp_path, monkeypatch):
     """The negative case: each part against its own targets alone has another gradient."""
-    monkeypatch.setattr("recsys.finetune.CACHED_CONTEXTS", 16)
+    monkeypatch.setattr("recsys.tuning.CACHED_CONTEXTS", 16)
     settings = {"items_per_step": 18, "contexts_per_step": 100, "gradient_cache": True}
     right, *_ = step_of(world, config, tmp_path / "a", **settings)
 
@@ -158,7 +160,7 @@ def test_a_cache_that_drops_the_other_parts_candidates_is_found_out(world, confi
         own = drawn_candidates(np.unique(pairs.items), len(candidates.rows))
         return batch_loss(model, text, contexts, positions, pairs, own, *rest)
 
-    monkeypatch.setattr("recsys.finetune.batch_loss", by_part)
+    monkeypatch.setattr("recsys.tuning.batch_loss", by_part)
     wrong, *_ = step_of(world, config, tmp_path / "b", **settings)
     assert any(not torch.allclose(a, b, atol=1e-5, rtol=1e-2) for a, b in zip(wrong, right, strict=True))
 
@@ -168,7 +170,7 @@ def gradient_of_texts(world, config, folder, **settings):
     encoder, texts, contexts, fitted, whitening, _ = world
     settings |= {"contexts_per_step": 10_000, "drift_weight": 0.0}
     config = config.model_copy(update={"finetune": config.finetune.model_copy(update=settings)})
-    tuning = _Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
+    tuning = Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
     taken = []
     tuning._backward = lambda graphs, gradient: taken.append(gradient.clone())
     tuning._step(0)
@@ -239,7 +241,7 @@ def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_pa
     raw, rows = encoder.encode(texts), shop(500, 120, 0)
     whitening, counts = Whitening.fit(raw, 12), np.bincount(rows.target_rows, minlength=120)
     fitted = fit_towers(rows, whitening.apply(raw), counts, strong, tmp_path / "t", epochs=8, progress=False)
-    tuning = _Tuning(encoder, texts, rows, fitted, whitening, strong, tmp_path / "f")
+    tuning = Tuning(encoder, texts, rows, fitted, whitening, strong, tmp_path / "f")
     everyone = trainable(rows)
     pairs = target_pairs(rows, everyone)
     candidates = uniform_candidates(tuning.seen, pairs.items, 10**6, rng)
@@ -330,3 +332,84 @@ def test_the_caller_may_refit_the_towers(world, config, tmp_path):
     assert asked == [((24, 12), 12)]
     assert result.report["before"] == result.report["after"]
     assert result.kept
+
+
+def other_wordings(texts):
+    return {row: (f"{text} lamp", f"soap {text}") for row, text in enumerate(texts) if row % 2}
+
+
+def with_mix(config, chance, tail=0.0):
+    return config.model_copy(
+        update={"augment": config.augment.model_copy(update={"encoder_mix": chance, "clean_tail": tail})}
+    )
+
+
+def test_other_wordings_are_read_by_chance_and_stand_for_their_item():
+    texts, places = ["a", "b", "c"], np.array([0, 1, 0, -1, 2])
+    found = Wordings.of(texts, places, {0: ("a1",), 2: ("a2", "a3"), 3: ("nobody's",), 4: ("c1",)})
+    assert found.texts == ["a", "b", "c", "a1", "a2", "a3", "c1"]
+    chosen = np.array([0, 1, 2])
+    assert found.read(chosen, 0.0, np.random.default_rng(0)).tolist() == [0, 1, 2]
+    rng = np.random.default_rng(0)
+    read = np.array([found.read(chosen, 0.5, rng) for _ in range(3000)])
+    assert set(read[:, 0]) == {0, 3, 4, 5}
+    assert set(read[:, 1]) == {1}, "nothing else to read"
+    assert set(read[:, 2]) == {2, 6}
+    assert (read[:, 0] > 0).mean() == pytest.approx(0.5, abs=0.04)
+    assert (read[:, 0] == 4).mean() == pytest.approx(1 / 6, abs=0.03)
+    again = found.read(np.array([2]), 0.5, np.random.default_rng(7))
+    assert again == found.read(chosen, 0.5, np.random.default_rng(7))[2], "whatever else is chosen"
+
+
+def test_without_a_wording_or_a_chance_fine_tuning_is_as_it_was(world, config, tmp_path):
+    encoder, texts, contexts, fitted, whitening, _ = world
+    plain = tuned(world, with_mix(config, 0.5), tmp_path / "a")
+    for name, mix in (("b", with_mix(config, 0.0)), ("c", with_mix(config, 1.0, tail=1.0))):
+        parts = (encoder, texts, contexts, fitted, whitening, mix, tmp_path / name, other_wordings(texts))
+        tuning = Tuning(*parts)
+        tuning.run(False, None)
+        assert tuning.losses == pytest.approx(plain.losses, abs=1e-6)
+
+
+def test_fine_tuning_teaches_the_encoder_which_text_a_wording_stands_for(world, config, tmp_path):
+    encoder, texts, contexts, fitted, whitening, _ = world
+    steady = {"steps": 60, "max_passes": 1000.0, "wording_weight": 3.0, "learning_rate": 1e-3}
+    config = config.model_copy(update={"finetune": config.finetune.model_copy(update=steady)})
+    wordings = other_wordings(texts)
+    rows = np.array([row for row in wordings if row < 20])  # with events
+
+    def stands_out(tuning):
+        """How much nearer a wording lies to its own text than to the nearest other one, on average."""
+        own = whitening.apply(tuning.encoder.encode(texts[:20]))
+        cosines = whitening.apply(tuning.encoder.encode([wordings[row][0] for row in rows])) @ own.T
+        mine = cosines[np.arange(len(rows)), rows].copy()
+        cosines[np.arange(len(rows)), rows] = -1
+        return float((mine - cosines.max(axis=1)).mean())
+
+    found = {}
+    for chance in (0.0, 0.7):
+        parts = (
+            encoder,
+            texts,
+            contexts,
+            fitted,
+            whitening,
+            with_mix(config, chance),
+            tmp_path / str(chance),
+        )
+        tuning = Tuning(*parts, wordings)
+        tuning.run(False, None)
+        found[chance] = stands_out(tuning)
+    assert found[0.7] > found[0.0] + 0.1
+
+
+def test_an_items_vector_is_that_of_its_own_text_between_refreshes(world, config, tmp_path):
+    encoder, texts, contexts, fitted, whitening, _ = world
+    parts = (encoder, texts, contexts, fitted, whitening, with_mix(config, 1.0), tmp_path)
+    tuning = Tuning(*parts, other_wordings(texts))
+    before = tuning.text.clone()
+    tuning._step(0)
+    drawn = tuning.draws.items_with(tuning.draws.texts_of(0))
+    changed = {int(row) for row in torch.nonzero((tuning.text != before).any(dim=1))}
+    assert changed <= {int(row) for row in drawn if row % 2 == 0}
+    assert changed

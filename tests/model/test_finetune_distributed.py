@@ -11,7 +11,7 @@ import numpy as np, torch
 from pathlib import Path
 from conftest import WORDS, make_shop
 from recsys.config import load_config
-from recsys.finetune import _Tuning
+from recsys.tuning import Tuning
 from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.train import fit_towers
@@ -25,7 +25,7 @@ rows = make_shop(150, 24, 0)
 counts = np.bincount(rows.target_rows, minlength=24)
 folder = Path({folder})
 towers = fit_towers(rows, whitening.apply(raw), counts, config, folder / "towers", epochs=1, progress=False)
-tuning = _Tuning(encoder, texts, rows, towers, whitening, config, folder)
+tuning = Tuning(encoder, texts, rows, towers, whitening, config, folder)
 tuning.run(False, None)
 if int(os.environ.get("RANK", "0")) == 0:
     weights = np.concatenate([p.detach().numpy().ravel() for p in tuning.learning])
@@ -40,7 +40,8 @@ if int(os.environ.get("RANK", "0")) == 0:
 def test_two_processes_equal_one(tiny_bert, tmp_path):
     settings = [
         "run.device=cpu", f"encoder.name={tiny_bert}", "encoder.max_tokens=16", "model.history_length=6",
-        "train.num_negatives=8", "train.batch_size=32", "finetune.layers=2", "finetune.steps=4",
+        "train.num_negatives=8", "train.batch_size=32", "train.min_steps=1",
+        "finetune.layers=2", "finetune.steps=4",
         "finetune.items_per_step=8", "finetune.contexts_per_step=40", "finetune.refresh_steps=2",
         "finetune.learning_rate=0.001",
     ]  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from recsys.config import ModelConfig
 from recsys.contexts import Contexts, concatenate
 from recsys.errors import LeakageError
+from recsys.model.batching import batch_for
 from recsys.model.fitted import TowersFit
 from recsys.model.gate import LIFTS, choose_lift
 from recsys.model.towers import TwoTower
@@ -251,8 +252,8 @@ if int(os.environ.get("RANK", "0")) == 0:
 """
 
 SETTINGS = [
-    "run.device=cpu", "model.history_length=6", "train.batch_size=32", "train.num_negatives=8",
-    "train.max_epochs=3", "train.checkpoint_steps=2",
+    "run.device=cpu", "model.history_length=6", "train.batch_size=32", "train.min_steps=1",
+    "train.num_negatives=8", "train.max_epochs=3", "train.checkpoint_steps=2",
 ]  # fmt: skip
 
 
@@ -296,3 +297,24 @@ def test_two_processes_equal_one(tmp_path):
     lags = [run["user.lag_bias"] - run["user.lag_bias"].mean() for run in (ours, theirs)]
     np.testing.assert_allclose(*lags, atol=2e-3)
     assert np.abs(ours["target_residual"]).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "steps", "batch"),
+    [(100_000, 256, 40, 256), (4_000, 256, 40, 100), (1_801, 256, 40, 46), (300, 256, 40, 16), (3, 8, 40, 8)],
+)
+def test_a_small_shop_has_small_batches(rows, most, steps, batch):
+    assert batch_for(rows, most, steps) == batch
+
+
+def test_an_epoch_of_few_rows_takes_many_steps(world, config, tmp_path):
+    taken = []
+    fit(world, with_settings(config, batch_size=256), tmp_path / "one", epochs=1, on_step=taken.append)
+    fit(
+        world,
+        with_settings(config, batch_size=256, min_steps=8),
+        tmp_path / "many",
+        epochs=1,
+        on_step=taken.append,
+    )
+    assert taken == [1, *range(1, 9)]

@@ -26,7 +26,13 @@ fitted = fit_towers(
 if int(os.environ.get("RANK", "0")) == 0:
     np.savez({folder} + "/result.npz", losses=np.array(fitted.losses), **fitted.state)
 """
-SETTINGS = ["run.device=cpu", "model.history_length=6", "train.batch_size=32", "train.num_negatives=8"]
+SETTINGS = [
+    "run.device=cpu",
+    "model.history_length=6",
+    "train.batch_size=32",
+    "train.min_steps=1",
+    "train.num_negatives=8",
+]
 
 
 @pytest.mark.slow

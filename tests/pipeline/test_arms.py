@@ -18,7 +18,7 @@ from recsys.contexts import Contexts
 from recsys.data.contexts_from import contexts_before
 from recsys.errors import LeakageError
 from recsys.model.validation import ranking_figures, validation_positions
-from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows
+from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows, placebo_texts
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +164,22 @@ def test_what_is_prepared_trains_where_there_is_no_feast(made: Made, trials: Tri
     assert done.returncode == 0, done.stderr
     here = trials.run(Arm.of("off"), 0, epochs=1).evaluation["ndcg@10"].mean
     assert float(done.stdout) == pytest.approx(here)
+
+
+def test_a_placebos_texts_say_nothing_of_the_item() -> None:
+    texts = ["red tea cup", "", "blue lamp", "soap", "oil for wood"]
+    sold = np.array([0, 1, 2, 3])
+    assert placebo_texts("duplicate", texts, sold, 0) == {}
+    shuffled = placebo_texts("shuffled_labels", texts, sold, 0)
+    assert sorted(text for one in shuffled.values() for text in one) == ["blue lamp", "red tea cup", "soap"]
+    inserted = placebo_texts("random_insert", texts, sold, 0)
+    assert set(inserted) == {0, 2, 3}, "a blank text stays blank, and nobody reads what was not sold"
+    for row, (text,) in inserted.items():
+        words, added = texts[row].split(), text.split()
+        assert len(added) == len(words) + 1
+        assert any(added[:i] + added[i + 1 :] == words for i in range(len(added)))
+    assert (
+        inserted
+        == placebo_texts("random_insert", texts, sold, 0)
+        != placebo_texts("random_insert", texts, sold, 1)
+    )

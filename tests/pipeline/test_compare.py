@@ -20,7 +20,7 @@ from recsys.cli import main
 from recsys.compare.contenders import Contender, enter
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.run import Order, run_compare
-from recsys.compare.trainings import TowersAlone, Turn, duration, refuse_unequal_steps
+from recsys.compare.trainings import TowersAlone, Turn, duration, new_items, refuse_unequal_steps
 from recsys.config import Config, load_config
 from recsys.errors import ArtifactError, LeakageError, RecsysError
 from recsys.search.bench import no_better_for
@@ -86,7 +86,7 @@ def test_every_planned_segment_gets_a_verdict_and_the_files_agree(done: Shop) ->
     judged = [one for one in said["findings"] if one["verdict"]]
     assert {(one["dimension"], one["segment"]) for one in judged} == {
         ("whole", "whole"), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin"),
-        ("search", "misspelled"),
+        ("coldness", "0, among themselves"), ("search", "misspelled"),
     }  # fmt: skip
     assert {one["arm"] for one in judged} == {"standard"}
     assert {one["arm"] for one in said["findings"]} >= {"placebo:duplicate", "placebo:random_insert"}
@@ -224,9 +224,11 @@ def test_an_outcome_comes_back_and_a_damaged_one_says_what_to_do(tmp_path: Path)
     assert key != Outcomes(tmp_path, {"data": "b"}).key(seed=1, trained="off")
     assert key != outcomes.key(seed=2, trained="off")
     assert not outcomes.has(key)
-    outcomes.keep(key, Kept(np.array([[3, -1]]), {"steps": 2, "losses": [0.5]}))
+    others = {"new items": np.array([[7, 8]])}
+    outcomes.keep(key, Kept(np.array([[3, -1]]), {"steps": 2, "losses": [0.5]}, others))
     found = outcomes.load(key)
     assert (found.lists.tolist(), found.about) == ([[3, -1]], {"steps": 2, "losses": [0.5]})
+    assert {name: rows.tolist() for name, rows in found.others.items()} == {"new items": [[7, 8]]}
     (tmp_path / f"{key}.npz").write_bytes(b"PK half")
     with pytest.raises(ArtifactError, match="delete it"):
         outcomes.load(key)
@@ -248,6 +250,41 @@ def test_durations_are_said_as_people_say_them() -> None:
 
 def test_the_defaults_compare_the_candidates() -> None:
     assert enter([], None, []).contenders[1].name == Config().augment.candidates[0]
+
+
+# With an encoder of their own.
+
+
+def test_new_items_are_ranked_among_themselves(trials: Trials) -> None:
+    new = trials.sheet("report").item_counts == 0
+    done = trials.run(Arm.of("off"), 0, when="report", epochs=1)
+    assert done.towers is not None
+    lists = new_items(trials, done.towers, "novel")
+    assert new.any()
+    assert new[lists[lists >= 0]].all()
+    assert ((lists >= 0).sum(axis=1) == min(new.sum(), 20)).all()
+    scores = done.towers.user_vectors(trials.judged("report")) @ done.towers.item_vectors().T
+    best = np.flatnonzero(new)[scores[:, new].argmax(axis=1)]
+    assert (lists[:, 0] == best).mean() > 0.95, "but for ties"
+
+
+def test_every_arm_fine_tunes_its_encoder(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    hard = ["finetune.steps=8", "finetune.max_passes=100", "finetune.learning_rate=0.01", "finetune.layers=1"]
+    few = ["--seeds", "1", *(part for setting in hard for part in ("--set", setting))]
+    arms = ["--arms", "off", "spelling", "placebo:random_insert"]
+    arguments = done.arguments(done.out, "--finetune", "--no-placebos", *few, *arms)
+    assert main(arguments) == 0
+    assert "and the fine-tuning of the encoder in every training on top" in capsys.readouterr().err
+    found = record(done.out)
+    assert found["facts"]["depth"] == "tuned"
+    search = [one for one in found["findings"] if one["dimension"] == "search"]
+    assert {one["arm"] for one in search} == {"spelling", "placebo:random_insert"}
+    assert any(one["differences"]["mrr@20"]["difference"] for one in search), "other texts, another encoder"
+    assert not list((done.out / "work").rglob("*-tuning")), "nothing is left of a tuning"
+
+
+def test_an_encoder_of_their_own_is_not_for_whole_lists(done: Shop, tmp_path: Path) -> None:
+    assert main(done.arguments(tmp_path / "o", "--lists", "--finetune")) == 2
 
 
 # Whole lists, and ablations over them.

@@ -87,6 +87,8 @@ def test_lists_of_one_user_are_joined_and_never_on_both_sides(made: Made, fit: P
     lists = joined_lists(slices, everybody)
     assert len(lists) == sum(len(one.queries) for one in slices) > len(everybody)
     assert len(np.unique(lists.users)) == len(everybody)
+    assert lists.parts is not None
+    assert lists.parts.tolist() == [number for number, one in enumerate(slices) for _ in one.queries]
     some = set(sorted(everybody)[:5])
     few = joined_lists(slices, some)
     assert len(few) == sum(query.user_id in some for one in slices for query in one.queries)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from recsys.config import RankConfig
 from recsys.errors import DependencyError
 from recsys.model.ranker import RankingLists, _listwise, _ndcg, fit_ranker, neural_scores, split_lists
 from recsys.model.trees import fit_trees, tree_scores
-from recsys.ranking import choose_form, export_ranker
+from recsys.ranking import JUDGED_SHARES, choose_form, export_ranker
 from recsys.scorer import OnnxScorer
 
 
@@ -99,14 +100,46 @@ def test_every_form_is_one_graph_that_scores_as_the_model_does(kind: str, tmp_pa
         )
 
 
-def test_auto_takes_the_form_that_ranks_held_out_users_best_and_says_so() -> None:
-    lists = lists_where_two_features_decide_together()
+def in_parts(lists: RankingLists, parts: int) -> RankingLists:
+    """As if drawn from so many parts of time, one after the other."""
+    return replace(lists, parts=np.arange(len(lists)) * parts // len(lists))
+
+
+def test_auto_takes_the_share_of_trees_that_ranks_newer_lists_best_and_says_so() -> None:
+    lists = in_parts(lists_where_two_features_decide_together(), 3)
     _, figures = choose_form(lists, FEW_TREES, 0)
-    totals = {kind: sum(one.values()) for kind, one in figures["forms"].items()}
-    assert set(totals) == {"neural", "trees", "mix"}
-    assert figures["kind"] == max(totals, key=lambda kind: totals[kind])
-    assert figures["kind"] != "neural"
-    assert "300 users it was not fitted on" in figures["why"]
+    totals = {float(share): sum(one.values()) for share, one in figures["forms"].items()}
+    assert tuple(totals) == JUDGED_SHARES
+    assert figures["trees_share"] == max(totals, key=lambda share: totals[share]) > 0
+    assert figures["kind"] == "mix"
+    assert "100 lists newer than those" in figures["why"]
+
+
+def test_what_held_for_a_while_alone_speaks_against_the_trees() -> None:
+    """One feature numbers the items, of which the newest part wants other ones; another always holds."""
+    rng = np.random.default_rng(4)
+    num, size = 300, 20
+    features = rng.standard_normal((num * size, 2)).astype(np.float32)
+    features[:, 0] = np.concatenate([rng.permutation(size) for _ in range(num)])
+    wanted = np.isin(features[:, 0], [3, 9, 15])
+    wanted[200 * size :] = np.isin(features[200 * size :, 0], [0, 6, 12])
+    labels = (features[:, 1] + 1.5 * wanted > 1.6).astype(np.float32)
+    every = np.arange(0, num * size + 1, size)
+    lists = in_parts(RankingLists(features, labels, np.ones(num * size, bool), every), 3)
+    config = FEW_TREES.model_copy(update={"epochs": 5})
+    _, figures = choose_form(lists, config, 0)
+    assert figures["trees_share"] == 0
+    assert figures["kind"] == "neural"
+    _, same_time = choose_form(replace(lists, parts=np.arange(num) % 3), config, 0)
+    assert same_time["trees_share"] > 0, "among lists of the same time the trees look better"
+
+
+def test_without_newer_lists_to_judge_by_both_have_half_a_say() -> None:
+    lists = lists_where_two_features_decide_together()
+    for few in (lists, in_parts(lists, 1), replace(lists, parts=(np.arange(300) >= 280).astype(np.int64))):
+        _, figures = choose_form(few, FEW_TREES, 0)
+        assert (figures["kind"], figures["trees_share"]) == ("mix", 0.5)
+        assert "needed to choose" in figures["why"]
 
 
 def test_lists_of_some_users_are_theirs_in_the_given_order() -> None:
