@@ -94,7 +94,7 @@ class AugmentConfig(Section):
     """Chance, drawn anew each epoch, that a row is replaced by its augmented child under `mix`."""
     text_mix: float = Field(0.1, ge=0, le=1)
     """Chance, drawn anew each step, that an item's text vector is that of an augmented variant."""
-    encoder_mix: float = Field(0.5, ge=0, le=1)
+    encoder_mix: float = Field(0.2, ge=0, le=1)
     """The same for fine-tuning: chance that the encoder reads an item's text in an augmented variant."""
     clean_tail: float = Field(0.2, ge=0, le=1)
     """Share of the last optimiser steps that see originals only."""

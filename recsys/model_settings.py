@@ -131,7 +131,7 @@ class FinetuneConfig(Section):
     and so to items without events."""
     drift_weight: float = Field(0.1, ge=0)
     """Weight of the cosine distance between an item's new and un-tuned vector: it protects cold items."""
-    wording_weight: float = Field(1.0, ge=0)
+    wording_weight: float = Field(0.3, ge=0)
     """Weight of the loss by which an augmented text must find the item's own among the texts of a step."""
     refresh_steps: int = Field(20, ge=1)
     """Steps between refreshes of the vectors of items outside the batch, and between checkpoints."""
