@@ -6,14 +6,17 @@ import numpy as np
 
 from recsys.evaluate.answers import AnswerSheet, Histories
 from recsys.evaluate.evaluate import WHOLE
-from recsys.evaluate.planned import PLANNED, planned_segments
+from recsys.evaluate.planned import PLANNED, among_new, planned_segments
 
 
 def test_every_planned_part_is_measured(split: tuple[AnswerSheet, Histories]) -> None:
     sheet, _ = split
     segments = planned_segments(sheet, np.zeros(len(sheet.items), np.bool_))
-    made = {(one.dimension, one.label) for one in segments} | {(WHOLE, WHOLE)}
+    new = among_new(sheet)
+    made = {(one.dimension, one.label) for one in (*segments, new)} | {(WHOLE, WHOLE)}
     assert made >= PLANNED
+    cold = next(one for one in segments if (one.dimension, one.label) == ("coldness", "0"))
+    np.testing.assert_array_equal(new.items, cold.items)
 
 
 def test_bands_hold_every_user_and_item_once(split: tuple[AnswerSheet, Histories]) -> None:
