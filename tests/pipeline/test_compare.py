@@ -57,7 +57,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     assert main(["data", "sample", "--size", "tiny", "--out", str(folder / "shop"), "--seed", "3"]) == 0
     settings = [
         f"encoder.name={write_tiny_bert(folder / 'bert')}", "encoder.max_tokens=32", "run.device=cpu",
-        "run.threads=1", "track.enabled=off", "train.max_epochs=3", "augment.policy=standard",
+        "run.threads=1", "track.enabled=off", "train.max_epochs=3", "train.min_steps=5",
+        "augment.policy=standard",
     ]  # fmt: skip
     return Shop(folder / "shop", settings, folder / "out", "", {})
 

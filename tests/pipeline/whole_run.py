@@ -49,6 +49,7 @@ def quick_settings(encoder: Path) -> list[str]:
         "track.enabled=off",
         "augment.policy=standard",
         "train.max_epochs=3",
+        "train.min_steps=5",
         "train.checkpoint_steps=5",
         "finetune.steps=4",
         "finetune.items_per_step=32",
