@@ -15,7 +15,7 @@ from recsys.model.fitted import TowersFit
 from recsys.model.gate import choose_whitening, judge, keep, weights_moved
 from recsys.model.whitening import Whitening
 from recsys.train import fit_towers
-from recsys.tuning import tuned_encoder
+from recsys.tuning import Tuning
 from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
@@ -74,10 +74,9 @@ def finetune_encoder(
         progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
     """
-    tuned, losses = tuned_encoder(
-        encoder, texts, contexts, towers_fit, whitening, config, folder,
-        wordings=wordings, progress=progress, on_step=on_step,
-    )  # fmt: skip
+    tuning = Tuning(encoder, texts, contexts, towers_fit, whitening, config, folder, wordings or {})
+    tuning.run(progress, on_step)
+    tuned, losses = tuning.encoder, tuning.losses
     raw = tuned.encode(texts, "re-encoding the catalogue" if progress else None)
     new_whitening, chosen = choose_whitening(raw, whitening, towers_fit, validation, config)
     vectors = new_whitening.apply(raw)

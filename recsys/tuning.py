@@ -65,29 +65,12 @@ TOWER_SHARE = 0.1
 """Towers learn along at this share of the rates they were fitted with."""
 
 
-def tuned_encoder(
-    encoder: TextEncoder,
-    texts: Sequence[str],
-    contexts: Contexts,
-    towers_fit: TowersFit,
-    whitening: Whitening,
-    config: Config,
-    folder: Path,
-    *,
-    wordings: Mapping[int, Sequence[str]] | None = None,
-    progress: bool = True,
-    on_step: Callable[[int], None] | None = None,
-) -> tuple[TextEncoder, list[float]]:
-    """A fine-tuned copy of an encoder, whatever it is worth, and each step's loss; as `finetune_encoder`."""
-    contexts.require_fit()
-    tuning = Tuning(encoder, texts, contexts, towers_fit, whitening, config, folder, wordings or {})
-    with deterministic(encoder.device):
-        tuning.run(progress, on_step)
-    return tuning.encoder, tuning.losses
-
-
 class Tuning:
-    """The fine-tuning loop with what it carries from step to step."""
+    """The fine-tuning loop with what it carries from step to step; `encoder` is a copy that learns.
+
+    Killed and made again with the same arguments, which are those of `recsys.finetune.finetune_encoder`, it
+    goes on, bit for bit on CPU.
+    """
 
     def __init__(
         self,
@@ -100,6 +83,7 @@ class Tuning:
         folder: Path,
         wordings: Mapping[int, Sequence[str]] = MappingProxyType({}),
     ) -> None:
+        contexts.require_fit()
         contexts = weighing_repeats(contexts, config.train.repeat_weight)
         self.config, self.contexts, self.folder = config, contexts, folder
         self.device, self.group = encoder.device, join_group(encoder.device)
@@ -130,13 +114,16 @@ class Tuning:
             encoder.precision, [config.augment.encoder_mix, config.augment.clean_tail],
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+    def run(self, progress: bool, on_step: Callable[[int], None] | None = None) -> None:
         """Take every step that was not taken before; `on_step` is told how many are done."""
-        num_steps = self.num_steps
         if not len(self.cache) or not self.draws.num_pairs:
             logger.info("nothing to fine-tune on: no item with both a text and an interaction")
             return
-        first = self._restore()
+        with deterministic(self.device):
+            self._walk(progress, on_step)
+
+    def _walk(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+        num_steps, first = self.num_steps, self._restore()
         board = open_board(self.folder, self.group)
         with Progress(
             num_steps, "fine-tuning the encoder", "steps", first, progress and self.group.writes

@@ -6,20 +6,18 @@ import hashlib
 import json
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from recsys.arms import K, Trials, When
+from recsys.arms import K, When
 from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
-from recsys.compare.misspelled import MISSPELLED, Misspelled
+from recsys.compare.misspelled import MISSPELLED
 from recsys.compare.outcomes import Kept
-from recsys.compare.trainings import Turn
+from recsys.compare.trainings import Depth, Turn
 from recsys.config import Config, with_settings
-from recsys.evaluate.evaluate import Task
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
 from recsys.measure import ranked_rows
@@ -33,31 +31,15 @@ _AFTER_TOWERS = ("retrieve", "rank", "rules")
 """Sections that the towers do not depend on: arms that differ in them alone share a pair of fits."""
 
 
-@dataclass(frozen=True)
-class WholeLists:
+class WholeLists(Depth):
     """Towers fitted twice, a ranker trained between the cuts, lists of the newest slice from every source.
 
     The text encoder stays as it was published: fine-tuning it would cost minutes for every training.
     """
 
-    trials: Trials
-    misspelled: Misspelled
-    task: Task = "novel"
-
-    @property
-    def name(self) -> str:
-        """Part of an outcome's identity."""
-        return f"lists {self.task}"
-
-    @property
-    def price(self) -> float:
-        """What one training costs, in trainings of the towers alone; ranker and lists come on top."""
-        return 2.0
-
-    @property
-    def on_top(self) -> str:
-        """What the price leaves out, in words."""
-        return ", and the sources, a ranker and the lists of every training on top of it"
+    kind = "lists"
+    price = 2.0
+    on_top = ", and the sources, a ranker and the lists of every training on top of it"
 
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import numpy as np
 
-from recsys.arms import Arm, Trials
+from recsys.arms import Arm, Outcome, Trials
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import MISSPELLED, Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
@@ -29,31 +30,33 @@ NEW_ITEMS = "new items"
 """Lists of the items without an event before the cut alone."""
 
 
-class Depth(Protocol):
-    """How far a training goes: the towers alone, or the whole recommendation path."""
+@dataclass(frozen=True)
+class Depth(ABC):
+    """How far a training goes: the towers alone, over which encoder, or the whole recommendation path."""
+
+    trials: Trials
+    misspelled: Misspelled
+    task: Task = "novel"
+
+    kind: ClassVar[str]
+    """What a comparison is said to have gone to."""
+    price: ClassVar[float]
+    """What one training costs, in trainings of the towers alone."""
+    on_top: ClassVar[str] = ""
+    """What the price leaves out, in words."""
 
     @property
     def name(self) -> str:
         """Part of an outcome's identity."""
-        ...
+        return f"{self.kind} {self.task}"
 
-    @property
-    def price(self) -> float:
-        """What one training costs, in trainings of the towers alone."""
-        ...
-
-    @property
-    def on_top(self) -> str:
-        """What the price leaves out, in words."""
-        ...
-
+    @abstractmethod
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
-        ...
 
     def shared_by(self, turn: Turn) -> str:
         """Equal for trainings that cost less one after another in one process; empty: nothing is shared."""
-        ...
+        return ""
 
 
 DepthOf = Callable[[Trials, Misspelled, Task], Depth]
@@ -69,28 +72,27 @@ def new_items(trials: Trials, towers: TowersFit, task: Task) -> Rows:
     return trials.lists(towers, "report", task, among=new)[:, :20]
 
 
-@dataclass(frozen=True)
-class TowersAlone:
+def kept_of(depth: Depth, done: Outcome, ranks: list[int]) -> Kept:
+    """What a training of the towers leaves.
+
+    Args:
+        depth: How far it went.
+        done: Its outcome.
+        ranks: Of the misspelled queries.
+    """
+    assert done.towers is not None
+    about = {
+        "losses": list(done.losses), "steps": done.steps, "epochs": done.epochs,
+        "counts": done.counts, "seconds": done.seconds, MISSPELLED: ranks,
+    }  # fmt: skip
+    return Kept(done.lists, about, {NEW_ITEMS: new_items(depth.trials, done.towers, depth.task)})
+
+
+class TowersAlone(Depth):
     """Lists from the two towers: what retrieval by vectors alone would show."""
 
-    trials: Trials
-    misspelled: Misspelled
-    task: Task = "novel"
-
-    @property
-    def name(self) -> str:
-        """Part of an outcome's identity."""
-        return f"towers {self.task}"
-
-    @property
-    def price(self) -> float:
-        """What one training costs, in trainings of the towers alone."""
-        return 1.0
-
-    @property
-    def on_top(self) -> str:
-        """What the price leaves out, in words."""
-        return ""
+    kind = "towers"
+    price = 1.0
 
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
@@ -99,16 +101,7 @@ class TowersAlone:
             contender.arm, seed, when="report", epochs=epochs, share=share, config=config, task=self.task
         )
         assert done.towers is not None
-        about = {
-            "losses": list(done.losses), "steps": done.steps, "epochs": done.epochs,
-            "counts": done.counts, "seconds": done.seconds,
-            MISSPELLED: self.misspelled.ranks(done.towers.item_vectors()),
-        }  # fmt: skip
-        return Kept(done.lists, about, {NEW_ITEMS: new_items(self.trials, done.towers, self.task)})
-
-    def shared_by(self, turn: Turn) -> str:
-        """Nothing."""
-        return ""
+        return kept_of(self, done, self.misspelled.ranks(done.towers.item_vectors()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from recsys.evaluate.evaluate import WHOLE
 from recsys.evaluate.segments import Band, Segment
 
 HISTORY: tuple[Band, ...] = (("1-4", 1, 4), ("5-9", 5, 9), ("10+", 10, np.inf))
-AMONG_NEW = ("coldness", "0, among themselves")
+AMONG_NEW = ("new items", "among themselves")
 """Answers nobody had before the cut, in lists of such items alone."""
 COLDNESS: tuple[Band, ...] = (("0", 0, 0), ("1-5", 1, 5), ("6+", 6, np.inf))
 PLANNED = frozenset(
@@ -24,7 +24,7 @@ PLANNED = frozenset(
     }
 )
 """The parts of ranked lists with a verdict; the other bands are shown beside them."""
-DECIDES = {"coldness": "recall@20", "text": "recall@20"}
+DECIDES = {"coldness": "recall@20", "new items": "recall@20", "text": "recall@20"}
 """The metric that decides where answers are restricted to some items, which seldom stand among the first ten;
 elsewhere it is ndcg@10."""
 
