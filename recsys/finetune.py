@@ -34,7 +34,7 @@ class FinetuneResult:
     text_vectors: Floats
     towers: TowersFit
     report: dict[str, Any]
-    """For the manifest: `before`, `after`, `weights_moved`, `kept`, `why`."""
+    """For the manifest: `before`, `after`, `weights_moved`, `kept`, `why`, how many `wordings` were read."""
 
 
 def finetune_encoder(
@@ -95,6 +95,7 @@ def finetune_encoder(
         "why": why,
         "before": before,
         "after": after,
+        "wordings": tuning.wordings.num_others,
         "whitening": chosen,
         "weights_moved": weights_moved(encoder, tuned),
         "drift": round(float(1 - (vectors * towers_fit.text_vectors).sum(axis=1).mean()), 5)

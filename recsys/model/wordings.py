@@ -26,6 +26,11 @@ class Wordings:
     offsets: NDArray[np.int64]
     """(num_own + 1,) text i has the wordings `texts[num_own + offsets[i]:num_own + offsets[i + 1]]`."""
 
+    @property
+    def num_others(self) -> int:
+        """Other wordings in all."""
+        return len(self.texts) - self.num_own
+
     @classmethod
     def of(
         cls, own: Sequence[str], places: NDArray[np.int64], others: Mapping[int, Sequence[str]]

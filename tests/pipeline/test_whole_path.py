@@ -46,6 +46,9 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert manifest.stages["new_places"]["why"]
     assert manifest.stages["export"]["ease"]["items"] > 0
     tuned = manifest.stages["finetune"]
+    assert 0 < tuned["wordings"] <= manifest.stages["augment"]["texts"]["accepted"], (
+        "BERT reads what was augmented"
+    )
     assert isinstance(tuned["kept"], bool)
     assert tuned["why"]
     assert max(tuned["weights_moved"].values()) > 0
