@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.data.interactions import load_dataset
 from recsys.distributed import join_group, limit_threads, training_device
+from recsys.evaluate.bootstrap import Values
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
@@ -38,7 +40,7 @@ from recsys.model.validation import ranking_values, validation_positions
 from recsys.model.whitening import Whitening
 from recsys.new_places import size_new_places
 from recsys.online import decide_online, store_online
-from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
+from recsys.policy_choice import OFF, choose_policy, falls_behind, is_open, require_policies, with_policy
 from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import train_ranker
@@ -137,11 +139,13 @@ def _towers(
     chosen: TowersFit | None = None,
     epochs: int | None = None,
     progress: bool,
+    on_epoch: Callable[[int, float], bool] | None = None,
 ) -> tuple[TowersFit, AugmentedRows]:
     """Fit the towers on the contexts before a cut, augmented as configured.
 
     With `chosen`, for as many epochs and with the lift of those towers, and validation is not looked at;
-    without, validation chooses the lift, and the number of epochs where it is not given.
+    without, validation chooses the lift, and the number of epochs where it is not given. `on_epoch`, told
+    each epoch's figure, ends it by True.
     """
     shop = prepared.shop
     fit = contexts_before(prepared.contexts, cut, prepared.grain)
@@ -164,6 +168,7 @@ def _towers(
         # The same draws as the fit it is compared with.
         stage="select" if stage == REFIT or stage.startswith(POLICIES) else stage,
         progress=progress,
+        on_epoch=on_epoch,
     )
     return towers, augmented
 
@@ -179,18 +184,22 @@ def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, prog
     names = (OFF, *config.augment.candidates)
     group = join_group(training_device(config.run.device))
     with run.stage("policy") as figures:
-        judged = {}
+        judged: dict[str, Values] = {}
+        curves: dict[str, tuple[float, ...]] = {}
         for number, name in enumerate(names):
             logger.info("policy %d of %d: the towers with '%s'", number + 1, len(names), name)
             tried, stage = with_policy(config, name), f"{POLICIES}{number}"
             varied = words.varied(prepared, tried, run.work / stage / "texts.parquet")
-            towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress)
+            behind = falls_behind(curves[OFF]) if curves else None
+            towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress, on_epoch=behind)
+            curves[name] = towers.validation
             users = towers.user_vectors(validation, positions)
             judged[name], _ = ranking_values(users, towers.item_vectors(), validation, positions)
         owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
         choice = choose_policy(judged, owners, config.run.seed)
         number = int(group.first(names.index(choice.policy)))
         figures.update(policy=names[number], why=choice.why, differences=choice.differences)
+        figures.update(epochs={name: len(curve) for name, curve in curves.items()})
         logger.info("policy %s: %s", names[number], choice.why)
         if run.leads:
             _keep_fit(run.folder, f"{POLICIES}{number}")

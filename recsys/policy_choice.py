@@ -1,14 +1,16 @@
 """Whether a shop is augmented, and by which policy: decided on its own validation slice, off included.
 
 Each candidate is the towers of `select` fitted with it, judged on the same held-out contexts as the towers
-without. A candidate is taken where it ranks better beyond chance, and of several the best; else nothing is
-augmented. The chance that one is taken which gains nothing is 5 % at most over all of them: the test is
-one-sided, since only a gain is asked for, and its level is shared out (Bonferroni).
+without. One that is far behind them at the epoch of their best is not trained to its end. A candidate is
+taken where it ranks better beyond chance, and of several the best; else nothing is augmented. The chance
+that one is taken which gains nothing is 5 % at most over all of them: the test is one-sided, since only a
+gain is asked for, and its level is shared out (Bonferroni).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +21,16 @@ from recsys.config import AUTO, Config
 from recsys.evaluate.bootstrap import Values, intervals
 from recsys.types import Rows
 
+logger = logging.getLogger(__name__)
+
 OFF = "off"
 METRICS = ("ndcg@10", "recall@20")
 """The first decides; the second must not fall beyond chance."""
 FALSE_GAIN = 0.05
 """Chance that some candidate is taken where none gains: of the lower ends of the intervals alone."""
+KEEPS_UP = 0.8
+"""Share of the best figure of `off` that a candidate must have after as many epochs: what learns more slowly
+may still win, what has half of it cannot."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,26 @@ def require_policies(config: Config) -> None:
     if config.augment.enabled:
         for name in config.augment.candidates if is_open(config) else (config.augment.policy,):
             load_policy(name)
+
+
+def falls_behind(off: Sequence[float]) -> Callable[[int, float], bool]:
+    """What ends a candidate's fit: told its epochs and its newest figure, True where it is far behind `off`.
+
+    Args:
+        off: Validation figures of the fit without augmentation, by epoch; none never ends anything.
+    """
+    figures = np.asarray(off, np.float64)
+    if not len(figures):
+        return lambda epoch, figure: False
+    epochs, enough = int(figures.argmax()) + 1, KEEPS_UP * figures.max()
+
+    def behind(epoch: int, figure: float) -> bool:
+        if epoch < epochs or not figure < enough:
+            return False
+        logger.info("stopped: %.5f after %d epochs, without augmentation %.5f", figure, epoch, figures.max())
+        return True
+
+    return behind
 
 
 def choose_policy(judged: Mapping[str, Values], owners: Rows, seed: int) -> Choice:

@@ -393,4 +393,7 @@ class _Fit:
         self.best = {k: v.to(self.device) for k, v in tensors_under(tensors, "best.").items()}
         restore_optimizer(self.optimizer, tensors)
         self.negatives.restore(tensors, self.state.epoch, self.device)
-        logger.info("%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step)
+        if not self.state.finished:
+            logger.info(
+                "%s: continuing at epoch %d, step %d", self.stage, self.state.epoch + 1, self.state.step
+            )

@@ -13,7 +13,7 @@ from recsys.augment.policy import load_policy
 from recsys.cli import main
 from recsys.config import AugmentConfig, load_config
 from recsys.errors import ConfigError
-from recsys.policy_choice import OFF, choose_policy, is_open, require_policies, with_policy
+from recsys.policy_choice import OFF, choose_policy, falls_behind, is_open, require_policies, with_policy
 
 
 def judged(rng: np.random.Generator, gain: float, recall: float = 0.0, noise: float = 0.05) -> np.ndarray:
@@ -57,6 +57,16 @@ def test_nothing_to_judge_by_is_off() -> None:
     assert choose_policy({OFF: nothing}, np.empty(0, np.int64), 0).why.startswith("there is no candidate")
 
 
+def test_a_candidate_far_behind_is_not_trained_to_its_end() -> None:
+    behind = falls_behind([0.1, 0.3, 0.2])
+    assert not behind(1, 0.01)  # it may learn more slowly, up to the epoch at which off was best
+    assert behind(2, 0.23)
+    assert not behind(2, 0.25)
+    assert behind(5, 0.1)
+    assert not behind(2, float("nan"))  # nothing to judge by
+    assert not falls_behind([])(3, 0.0)
+
+
 def test_settled_configurations() -> None:
     config = load_config(None, [])
     assert is_open(config)
@@ -90,6 +100,8 @@ def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
     tried = set(AugmentConfig().candidates)
     assert said["policy"] in {OFF, *tried}
     assert set(said["differences"]) == tried
+    assert set(said["epochs"]) == {OFF, *tried}
+    assert min(said["epochs"].values()) >= 1
     makes_rows = said["policy"] != OFF and bool(load_policy(said["policy"]).history.ops.ops)
     assert bool(stages["select"]["augmented_rows"]) == makes_rows
     assert (auto / "training" / "select").is_dir()
