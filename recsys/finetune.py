@@ -53,7 +53,7 @@ def finetune_encoder(
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a copy of the encoder's top layers, then keep it only if neither warm nor cold items lose.
+    """Fine-tune a copy of the encoder's top layers, then keep it unless warm or cold items lose by it.
 
     Both sides of the comparison are towers fitted from zero residuals over their own text vectors for the
     same number of epochs. Killed and called again with the same arguments it continues, bit for bit on CPU.
@@ -89,12 +89,12 @@ def finetune_encoder(
         after_fit = refit(vectors, tuned, new_whitening)
     before = judge(towers_fit, validation, config)
     after = judge(after_fit, validation, config)
-    kept, why = keep(before, after)
+    kept, why = keep(before, after, config.run.seed)
     report = {
         "kept": kept,
         "why": why,
-        "before": before,
-        "after": after,
+        "before": before.figures,
+        "after": after.figures,
         "wordings": tuning.wordings.num_others,
         "whitening": chosen,
         "weights_moved": weights_moved(encoder, tuned),

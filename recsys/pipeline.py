@@ -194,7 +194,8 @@ def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, prog
             towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress, on_epoch=behind)
             curves[name] = towers.validation
             users = towers.user_vectors(validation, positions)
-            judged[name], _ = ranking_values(users, towers.item_vectors(), validation, positions)
+            # Before the lift, which every fit chooses for itself.
+            judged[name], _ = ranking_values(users, towers.unit_item_vectors(), validation, positions)
         owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
         choice = choose_policy(judged, owners, config.run.seed)
         number = int(group.first(names.index(choice.policy)))

@@ -133,10 +133,10 @@ def adapt_encoder(
     new_vectors = new_whitening.apply(new_raw)
     again = fits.towers("adapted", new_vectors, adapted, new_whitening, max(towers.epochs, 1))
     before, after = judge(towers, validation, config), judge(again, validation, config)
-    kept, why = keep(before, after)
+    kept, why = keep(before, after, config.run.seed)
     moved = weights_moved(encoder, adapted)
-    report = {"kept": kept, "why": why, "masked_lm": masked_lm, "before": before, "after": after}
-    report |= {"whitening": chosen, "weights_moved": moved}
+    report = {"kept": kept, "why": why, "masked_lm": masked_lm, "before": before.figures}
+    report |= {"after": after.figures, "whitening": chosen, "weights_moved": moved}
     logger.info("pretraining %s: %s", "kept" if kept else "not kept", why)
     if kept:
         return PretrainResult(True, adapted, new_whitening, new_vectors, report)

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.config import Config
 from recsys.contexts import Contexts
+from recsys.evaluate.bootstrap import Values, intervals
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit, lifted
-from recsys.model.validation import ranking_figures, validation_positions
+from recsys.model.validation import ranking_figures, ranking_values, validation_positions
 from recsys.model.whitening import Whitening
-from recsys.types import Floats
+from recsys.types import Floats, Rows
 
 LIFTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+ONE_SIDED = 0.9
+"""Two-sided coverage whose upper end is a one-sided bound of 95 %."""
 
 
-def judge(towers: TowersFit, validation: Contexts, config: Config) -> dict[str, dict[str, float]]:
-    """Validation figures over all, warm and cold targets (cold: without a training event).
+@dataclass(frozen=True)
+class Judged:
+    """What towers rank on the validation contexts, over all, warm and cold targets."""
 
-    Cold items are ranked among themselves. In the whole list they stand behind what sells, where a figure
-    close to zero says nothing of the texts; and it is among themselves that they compete for the places
-    that whole lists keep for them.
+    figures: dict[str, dict[str, float]]
+    """Means of ndcg@10 and recall@20 over the contexts that have such a target, and how many these are."""
+    values: dict[str, Values]
+    """(num_contexts, 2) of each context; zero where it has no such target."""
+    counts: dict[str, NDArray[np.bool_]]
+    """(num_contexts,) whether it has one."""
+    owners: Rows
+    """(num_contexts,) user of each context, 0-based and dense."""
+
+
+def judge(towers: TowersFit, validation: Contexts, config: Config) -> Judged:
+    """How towers rank over all, warm and cold targets (cold: without a training event), before the lift.
+
+    Every fit chooses a lift of its own for cold items, at the cost of warm ones: with it two fits would
+    differ by that choice. Cold items are ranked among themselves. In the whole list they stand behind what
+    sells, where a figure close to zero says nothing of the texts; and it is among themselves that they
+    compete for the places that whole lists keep for them.
     """
     positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
-    users, items = towers.user_vectors(validation, positions), towers.item_vectors()
+    users, items = towers.user_vectors(validation, positions), towers.unit_item_vectors()
     warm = np.asarray(towers.item_counts) > 0
-    return {
-        name: ranking_figures(users, items, validation, positions, wanted, among=among)
-        for name, wanted, among in (("all", None, None), ("warm", warm, None), ("cold", ~warm, ~warm))
-    }
+    figures, values, counts = {}, {}, {}
+    for name, wanted, among in (("all", None, None), ("warm", warm, None), ("cold", ~warm, ~warm)):
+        found, has = ranking_values(users, items, validation, positions, wanted, among=among)
+        ndcg, recall = found[has].mean(axis=0) if has.any() else (0.0, 0.0)
+        figures[name] = {"ndcg@10": float(ndcg), "recall@20": float(recall), "contexts": int(has.sum())}
+        values[name], counts[name] = found, has
+    owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
+    return Judged(figures, values, counts, owners)
 
 
 def choose_lift(towers: TowersFit, validation: Contexts, positions: NDArray[np.int64]) -> float:
@@ -46,31 +68,60 @@ def choose_lift(towers: TowersFit, validation: Contexts, positions: NDArray[np.i
         for lift in LIFTS
     ]
     gains = [
-        sum(_relative(found[0][name], figures[name]) for name in ("ndcg@10", "recall@20")) / 2
+        sum(_gain(found[0][name], figures[name]) for name in ("ndcg@10", "recall@20")) / 2
         for figures in found
     ]
     return next(lift for lift, gain in zip(LIFTS, gains, strict=True) if gain >= max(gains) - 1e-3)
 
 
-def keep(before: dict[str, dict[str, float]], after: dict[str, dict[str, float]]) -> tuple[bool, str]:
-    """Whether fine-tuning stays, and why: neither warm nor cold items may lose on validation.
-
-    A segment loses when the mean of its relative changes in ndcg@10 and recall@20 is below zero: the towers
-    retrieve for a ranker, so the depth of the list counts as much as its head. A segment without a
-    validation target neither wins nor loses.
-    """
-    changes = {
-        name: np.mean([_relative(before[name][f], after[name][f]) for f in ("ndcg@10", "recall@20")])
-        for name in ("warm", "cold")
-    }
-    lost = [f"{name} items lose ({change:+.2%})" for name, change in changes.items() if change < 0]
-    if lost:
-        return False, " and ".join(lost)
-    return True, ", ".join(f"{name} items {change:+.2%}" for name, change in changes.items())
-
-
-def _relative(before: float, after: float) -> float:
+def _gain(before: float, after: float) -> float:
     return (after - before) / before if before else float(after > 0)
+
+
+def keep(before: Judged, after: Judged, seed: int) -> tuple[bool, str]:
+    """Whether a changed encoder stays, and why.
+
+    Warm and cold items each change by the mean of their relative changes in ndcg@10 and recall@20: the towers
+    retrieve for a ranker, so the depth of the list counts as much as its head. It stays unless either loses
+    beyond chance (one-sided 95 % bootstrap over users), or both together do, weighed by their contexts: the
+    same training with another seed differs by more than nothing, and whoever refuses for a thousandth refuses
+    every second encoder that is as good.
+
+    Args:
+        before: As published.
+        after: On the same contexts.
+        seed: Of the resampling.
+    """
+    changes, weights, lost = {}, [], []
+    for name in ("warm", "cold"):
+        cases = np.flatnonzero(before.counts[name])
+        if not len(cases):
+            continue
+        change = _relative(before.values[name][cases], after.values[name][cases])
+        high = intervals([(cases, change)], before.owners, seed=seed, level=ONE_SIDED)[0][1, 0]
+        changes[name] = float(change.mean())
+        weights.append(len(cases))
+        if high < 0:
+            lost.append(name)
+    said = ", ".join(f"{name} items {change:+.2%}" for name, change in changes.items())
+    if lost:
+        return False, f"{' and '.join(lost)} items lose beyond chance: {said}"
+    together = float(np.average(list(changes.values()), weights=weights)) if changes else 0.0
+    if together < 0:
+        return False, f"together they lose ({together:+.2%}): {said}"
+    return True, said or "no validation target to judge by"
+
+
+def _relative(before: Values, after: Values) -> Values:
+    """Per context the mean over the figures of its change in shares of the mean before, (n, 1).
+
+    A figure that was zero everywhere and no longer is has gained once its own size.
+    """
+    means = before.mean(axis=0)
+    sizes = np.where(means > 0, means, after.mean(axis=0))
+    changes = np.divide(after - before, sizes, out=np.zeros_like(before), where=sizes > 0)
+    mean: Values = changes.mean(axis=1, keepdims=True)
+    return mean
 
 
 def weights_moved(before: TextEncoder, after: TextEncoder) -> dict[str, float]:
@@ -95,6 +146,6 @@ def choose_whitening(
             continue
         none = {k: np.zeros_like(v) if k.endswith("_residual") else v for k, v in towers_fit.state.items()}
         plain = replace(towers_fit, state=none, text_vectors=choice.apply(raw), lift=0.0)
-        scores[name] = judge(plain, validation, config)["all"]["ndcg@10"]
+        scores[name] = judge(plain, validation, config).figures["all"]["ndcg@10"]
     best = max(scores, key=lambda name: scores[name])
     return choices[best], best

@@ -1,6 +1,7 @@
 """Fine-tuning: weights move, the cut gives the plain gradient, the gate holds, and it resumes bit for bit."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from recsys.finetune import finetune_encoder
 from recsys.model.batching import drawn_candidates, target_pairs, trainable, uniform_candidates
 from recsys.model.encoder import TextEncoder
-from recsys.model.gate import keep, weights_moved
+from recsys.model.gate import Judged, judge, keep, weights_moved
 from recsys.model.layer_cache import LayerCache
 from recsys.model.step import batch_loss
 from recsys.model.whitening import Whitening
@@ -297,24 +298,55 @@ def test_drift_is_held_back(world, config, tmp_path):
     assert moved(100.0) < 0.8 * moved(0.0)
 
 
-def figures(warm, cold, recall=0.2):
-    return {
-        name: {"ndcg@10": value, "recall@20": recall}
-        for name, value in (("all", warm), ("warm", warm), ("cold", cold))
-    }
+def ranked(warm, cold, num_cold=400, spread=0.0):
+    """What towers might rank: 400 users with figures near those given, `num_cold` with a cold target."""
+    noise = np.random.default_rng(0).normal(0, spread, (400, 2))
+    values = {name: np.full((400, 2), value) + noise for name, value in (("warm", warm), ("cold", cold))}
+    counts = {"warm": np.ones(400, bool), "cold": np.arange(400) < num_cold}
+    return Judged({}, values, counts, np.arange(400))
 
 
-def test_the_gate_keeps_only_what_harms_neither():
-    before = figures(0.1, 0.1)
-    assert keep(before, before)[0]
-    assert keep(before, figures(0.1, 0.2))[0]
-    assert not keep(before, figures(0.2, 0.09))[0]
-    assert not keep(before, figures(0.09, 0.2))[0]
-    assert "cold items lose" in keep(before, figures(0.2, 0.09))[1]
-    assert keep(before, figures(0.099, 0.1, recall=0.21))[0]  # -1 % and +5 %
-    assert not keep(before, figures(0.09, 0.1, recall=0.21))[0]
-    nothing_cold = figures(0.1, 0.0, recall=0.0)
-    assert keep(nothing_cold, nothing_cold)[0]
+@pytest.mark.parametrize(
+    ("warm", "cold", "num_cold", "spread", "kept", "why"),
+    [
+        (0.10, 0.10, 400, 0.0, True, "warm items +0.00%"),
+        (0.10, 0.20, 400, 0.0, True, "cold items +100.00%"),
+        (0.20, 0.09, 400, 0.0, False, "cold items lose beyond chance"),
+        (0.09, 0.20, 400, 0.0, False, "warm items lose beyond chance"),
+        (0.099, 0.11, 400, 0.05, True, "warm items -"),  # a loss that may be none, beside a gain
+        (0.11, 0.099, 400, 0.05, True, "cold items -"),
+        (0.099, 0.11, 20, 0.05, False, "together they lose"),  # few new items weigh little
+        (0.10, 0.0, 0, 0.0, True, "warm items +0.00%"),
+    ],
+)
+def test_the_gate_keeps_what_harms_neither_beyond_chance(warm, cold, num_cold, spread, kept, why):
+    verdict = keep(ranked(0.1, 0.1, num_cold), ranked(warm, cold, num_cold, spread), seed=0)
+    assert verdict[0] == kept
+    assert why in verdict[1]
+
+
+def test_the_gate_with_nothing_to_judge_by_keeps():
+    nothing = Judged(
+        {},
+        {"warm": np.zeros((0, 2)), "cold": np.zeros((0, 2))},
+        {"warm": np.zeros(0, bool), "cold": np.zeros(0, bool)},
+        np.zeros(0, np.int64),
+    )
+    assert keep(nothing, nothing, seed=0) == (True, "no validation target to judge by")
+
+
+def test_a_figure_that_was_zero_has_gained_its_own_size():
+    assert keep(ranked(0.0, 0.1), ranked(0.2, 0.1), seed=0) == (
+        True,
+        "warm items +100.00%, cold items +0.00%",
+    )
+    assert keep(ranked(0.0, 0.0), ranked(0.0, 0.0), seed=0)[0]
+
+
+def test_the_gate_does_not_see_the_lift(world, config):
+    *_, towers, _, held_out = world
+    plain, raised = (judge(replace(towers, lift=lift), held_out, config) for lift in (0.0, 1.0))
+    assert plain.figures == raised.figures
 
 
 def test_unchanged_weights_have_not_moved(world):
