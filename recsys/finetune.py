@@ -53,7 +53,7 @@ def finetune_encoder(
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> FinetuneResult:
-    """Fine-tune a copy of the encoder's top layers, then keep it unless warm or cold items lose by it.
+    """Fine-tune a copy of the encoder's top layers, then keep it where warm and cold items gain.
 
     Both sides of the comparison are towers fitted from zero residuals over their own text vectors for the
     same number of epochs. Killed and called again with the same arguments it continues, bit for bit on CPU.

@@ -106,7 +106,7 @@ class PretrainConfig(Section):
 
 
 class FinetuneConfig(Section):
-    """Fine-tuning BERT item-centrically; kept unless warm or cold items lose on validation."""
+    """Fine-tuning BERT item-centrically; kept where warm and cold items gain on validation."""
 
     enabled: bool = True
     """Off keeps BERT frozen."""

@@ -1,7 +1,7 @@
 """Masked-language-model training of the encoder on the catalogue, before whitening and fine-tuning.
 
 Gururangan et al., "Don't Stop Pretraining", ACL 2020. The shop's texts teach the encoder which words stand
-beside which here. It is kept unless towers fitted over its vectors rank warm or cold items worse on
+beside which here. It is kept where towers fitted over its vectors rank warm and cold items better on
 validation; the model with its head is saved either way, for ops that ask one to fill in words.
 """
 
@@ -88,7 +88,7 @@ def adapt_encoder(
     progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> PretrainResult:
-    """Train a copy of the encoder on the catalogue's texts; keep it unless warm or cold items lose.
+    """Train a copy of the encoder on the catalogue's texts; keep it where warm and cold items gain.
 
     Both sides of the comparison are towers fitted from zero residuals for the same number of epochs. Killed
     and called again with the same arguments it continues, bit for bit on CPU.
