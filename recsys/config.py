@@ -79,7 +79,7 @@ class AugmentConfig(Section):
     policy: str = AUTO
     """A preset, a TOML file of ops, or `auto`: off, or the one of `candidates` that validation chose."""
     candidates: tuple[str, ...] = ("light", "standard", "adversarial")
-    """Presets or files that `auto` tries beside off, each for the price of another fit of the towers."""
+    """Presets or files that `auto` tries beside off, mild ones first, each for another fit of the towers."""
     fusion: Literal["concatenate", "weight", "mix", "curriculum"] = "mix"
     """How augmented rows meet the originals."""
     max_expansion: float = Field(3.0, ge=0, le=10)

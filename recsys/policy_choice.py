@@ -2,9 +2,10 @@
 
 Each candidate is the towers of `select` fitted with it, judged on the same held-out contexts as the towers
 without. One that is far behind them at the epoch of their best is not trained to its end. A candidate is
-taken where it ranks better beyond chance, and of several the best; else nothing is augmented. The chance
-that one is taken which gains nothing is 5 % at most over all of them: the test is one-sided, since only a
-gain is asked for, and its level is shared out (Bonferroni).
+taken where it ranks better beyond chance; of several the first, which is the mildest as they are listed,
+unless a later one ranks better than it beyond chance: towers that differ by less make the same lists. Else
+nothing is augmented. The chance that one is taken which gains nothing is 5 % at most over all of them: the
+test is one-sided, since only a gain is asked for, and its level is shared out (Bonferroni).
 """
 
 from __future__ import annotations
@@ -87,10 +88,11 @@ def falls_behind(off: Sequence[float]) -> Callable[[int, float], bool]:
 
 
 def choose_policy(judged: Mapping[str, Values], owners: Rows, seed: int) -> Choice:
-    """The candidate that ranks best beyond chance, or `off`.
+    """The first candidate that is better than `off` beyond chance and that no later one beats so, or `off`.
 
     Args:
-        judged: By policy, `off` among them, (n, 2) values of `METRICS` on the same n held-out contexts.
+        judged: By policy, `off` among them and the others from mild to strong, (n, 2) values of `METRICS` on
+            the same n held-out contexts.
         owners: (n,) user of each context, 0-based and dense.
         seed: Of the resampling.
     """
@@ -105,7 +107,10 @@ def choose_policy(judged: Mapping[str, Values], owners: Rows, seed: int) -> Choi
     if not gains:
         why = "no candidate ranks better beyond chance" if candidates else "there is no candidate"
         return Choice(OFF, f"{why} on {len(off)} validation contexts", differences)
-    best = max(gains, key=lambda name: differences[name][first]["difference"])
+    best = gains[0]
+    for name in gains[1:]:
+        if _difference(judged[name], judged[best], owners, seed, level)[first]["low"] > 0:
+            best = name
     said = differences[best][first]
     why = f"{first} {said['difference']:+.5f} [{said['low']:+.5f}, {said['high']:+.5f}] against off"
     return Choice(best, why, differences)

@@ -34,6 +34,15 @@ def test_a_policy_that_helps_is_taken_and_the_better_of_two() -> None:
     assert choose_policy({name: found[name] for name in (OFF, "light")}, OWNERS, 0).policy == "light"
 
 
+def test_of_two_that_help_alike_the_milder_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    found = {OFF: judged(rng, 0.0), "light": judged(rng, 0.03), "strong": judged(rng, 0.031)}
+    assert choose_policy(found, OWNERS, 0).policy == "light"
+    assert (
+        choose_policy({name: found[name] for name in (OFF, "strong", "light")}, OWNERS, 0).policy == "strong"
+    )
+
+
 def test_what_costs_recall_is_not_taken() -> None:
     rng = np.random.default_rng(1)
     found = {OFF: judged(rng, 0.0), "light": judged(rng, 0.05, recall=-0.05)}
