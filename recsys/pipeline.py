@@ -19,15 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from recsys.augment.online_side import POLICY
 from recsys.augmented import AugmentedRows, augment_rows, store_rows, store_texts
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.data.interactions import load_dataset
 from recsys.distributed import join_group, limit_threads, training_device
-from recsys.evaluate.bootstrap import Values
 from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
@@ -36,7 +33,7 @@ from recsys.loading import NEW_PLACES, ONLINE, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
-from recsys.model.validation import ranking_values, validation_positions
+from recsys.model.gate import Judged, judge
 from recsys.model.whitening import Whitening
 from recsys.new_places import size_new_places
 from recsys.online import decide_online, store_online
@@ -179,25 +176,20 @@ def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, prog
         return config
     if "policy" in run.manifest.stages:
         return with_policy(config, run.manifest.stages["policy"]["policy"])
-    validation, cut = prepared.validation, prepared.cut_validation
-    positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
+    cut, group = prepared.cut_validation, join_group(training_device(config.run.device))
     names = (OFF, *config.augment.candidates)
-    group = join_group(training_device(config.run.device))
     with run.stage("policy") as figures:
-        judged: dict[str, Values] = {}
+        judged: dict[str, Judged] = {}
         curves: dict[str, tuple[float, ...]] = {}
         for number, name in enumerate(names):
             logger.info("policy %d of %d: the towers with '%s'", number + 1, len(names), name)
             tried, stage = with_policy(config, name), f"{POLICIES}{number}"
             varied = words.varied(prepared, tried, run.work / stage / "texts.parquet")
-            behind = falls_behind(curves[OFF]) if curves else None
+            behind = falls_behind(curves.get(OFF, ()))
             towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress, on_epoch=behind)
-            curves[name] = towers.validation
-            users = towers.user_vectors(validation, positions)
-            # Before the lift, which every fit chooses for itself.
-            judged[name], _ = ranking_values(users, towers.unit_item_vectors(), validation, positions)
-        owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
-        choice = choose_policy(judged, owners, config.run.seed)
+            curves[name], judged[name] = towers.validation, judge(towers, prepared.validation, config)
+        values = {name: found.values["all"] for name, found in judged.items()}
+        choice = choose_policy(values, judged[OFF].owners, config.run.seed)
         number = int(group.first(names.index(choice.policy)))
         figures.update(policy=names[number], why=choice.why, differences=choice.differences)
         figures.update(epochs={name: len(curve) for name, curve in curves.items()})

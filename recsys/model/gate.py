@@ -13,7 +13,7 @@ from recsys.contexts import Contexts
 from recsys.evaluate.bootstrap import Values, intervals
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit, lifted
-from recsys.model.validation import ranking_figures, ranking_values, validation_positions
+from recsys.model.validation import mean_figures, ranking_values, validation_positions
 from recsys.model.whitening import Whitening
 from recsys.types import Floats, Rows
 
@@ -28,14 +28,17 @@ WORTH = 0.01
 class Judged:
     """What towers rank on the validation contexts, over all, warm and cold targets."""
 
-    figures: dict[str, dict[str, float]]
-    """Means of ndcg@10 and recall@20 over the contexts that have such a target, and how many these are."""
     values: dict[str, Values]
-    """(num_contexts, 2) of each context; zero where it has no such target."""
+    """(num_contexts, 2) ndcg@10 and recall@20 of each context; zero where it has no such target."""
     counts: dict[str, NDArray[np.bool_]]
     """(num_contexts,) whether it has one."""
     owners: Rows
     """(num_contexts,) user of each context, 0-based and dense."""
+
+    @property
+    def figures(self) -> dict[str, dict[str, float]]:
+        """The means over the contexts that have such a target, and how many these are."""
+        return {name: mean_figures(values, self.counts[name]) for name, values in self.values.items()}
 
 
 def judge(towers: TowersFit, validation: Contexts, config: Config) -> Judged:
@@ -49,14 +52,11 @@ def judge(towers: TowersFit, validation: Contexts, config: Config) -> Judged:
     positions = validation_positions(validation, config.train.validation_contexts, config.run.seed)
     users, items = towers.user_vectors(validation, positions), towers.unit_item_vectors()
     warm = np.asarray(towers.item_counts) > 0
-    figures, values, counts = {}, {}, {}
+    values, counts = {}, {}
     for name, wanted, among in (("all", None, None), ("warm", warm, None), ("cold", ~warm, ~warm)):
-        found, has = ranking_values(users, items, validation, positions, wanted, among=among)
-        ndcg, recall = found[has].mean(axis=0) if has.any() else (0.0, 0.0)
-        figures[name] = {"ndcg@10": float(ndcg), "recall@20": float(recall), "contexts": int(has.sum())}
-        values[name], counts[name] = found, has
+        values[name], counts[name] = ranking_values(users, items, validation, positions, wanted, among=among)
     owners = np.unique(validation.user_ids[positions], return_inverse=True)[1]
-    return Judged(figures, values, counts, owners)
+    return Judged(values, counts, owners)
 
 
 def choose_lift(towers: TowersFit, validation: Contexts, positions: NDArray[np.int64]) -> float:
@@ -66,18 +66,12 @@ def choose_lift(towers: TowersFit, validation: Contexts, positions: NDArray[np.i
     """
     users, items = towers.user_vectors(validation, positions), towers.unit_item_vectors()
     found = [
-        ranking_figures(users, lifted(items, towers.item_counts, lift, towers.config), validation, positions)
+        ranking_values(users, lifted(items, towers.item_counts, lift, towers.config), validation, positions)
         for lift in LIFTS
     ]
-    gains = [
-        sum(_gain(found[0][name], figures[name]) for name in ("ndcg@10", "recall@20")) / 2
-        for figures in found
-    ]
+    judged = found[0][1]  # the same contexts at every lift
+    gains = [float(_relative(found[0][0][judged], values[judged]).mean()) for values, _ in found]
     return next(lift for lift, gain in zip(LIFTS, gains, strict=True) if gain >= max(gains) - 1e-3)
-
-
-def _gain(before: float, after: float) -> float:
-    return (after - before) / before if before else float(after > 0)
 
 
 def keep(before: Judged, after: Judged, seed: int) -> tuple[bool, str]:

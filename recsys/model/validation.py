@@ -38,7 +38,11 @@ def ranking_figures(
     Takes what `ranking_values` takes, and returns `ndcg@10`, `recall@20` and `contexts`, how many counted;
     zeros where none did.
     """
-    values, judged = ranking_values(users, items, contexts, positions, wanted, among=among)
+    return mean_figures(*ranking_values(users, items, contexts, positions, wanted, among=among))
+
+
+def mean_figures(values: NDArray[np.float64], judged: NDArray[np.bool_]) -> dict[str, float]:
+    """The means of what `ranking_values` returns, as `ranking_figures` names them."""
     ndcg, recall = values[judged].mean(axis=0) if judged.any() else (0.0, 0.0)
     return {"ndcg@10": float(ndcg), "recall@20": float(recall), "contexts": int(judged.sum())}
 

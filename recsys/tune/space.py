@@ -52,9 +52,8 @@ TOWERS = (
     Knob("train.user_learning_rate", low=2e-3, high=1e-1, log=True),
     Knob("train.weight_decay", low=1e-4, high=0.3, log=True),
     Knob("train.residual_dropout", low=0.0, high=0.7),
-    Knob(
-        "train.batch_size", (128, 256, 512)
-    ),  # a large shop's batches follow this one, a small one's the next
+    # A large shop's batches follow the first of the two, a small one's the second.
+    Knob("train.batch_size", (128, 256, 512)),
     Knob("train.min_steps", (20, 40, 80)),
     Knob("train.repeat_weight", low=0.0, high=1.0),
     Knob("train.hard_negatives", (0, 5, 20)),

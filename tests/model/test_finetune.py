@@ -303,7 +303,7 @@ def ranked(warm, cold, num_cold=400, spread=0.0):
     noise = np.random.default_rng(0).normal(0, spread, (400, 2))
     values = {name: np.full((400, 2), value) + noise for name, value in (("warm", warm), ("cold", cold))}
     counts = {"warm": np.ones(400, bool), "cold": np.arange(400) < num_cold}
-    return Judged({}, values, counts, np.arange(400))
+    return Judged(values, counts, np.arange(400))
 
 
 @pytest.mark.parametrize(
@@ -328,7 +328,6 @@ def test_the_gate_keeps_what_gains_and_harms_neither_beyond_chance(warm, cold, n
 
 def test_the_gate_with_nothing_to_judge_by_refuses():
     nothing = Judged(
-        {},
         {"warm": np.zeros((0, 2)), "cold": np.zeros((0, 2))},
         {"warm": np.zeros(0, bool), "cold": np.zeros(0, bool)},
         np.zeros(0, np.int64),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from whole_run import Made
 
+from recsys import pipeline, policy_choice
 from recsys.artifacts import load_manifest
 from recsys.augment.policy import load_policy
 from recsys.cli import main
@@ -116,6 +117,23 @@ def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
     assert (auto / "training" / "select").is_dir()
     assert not (auto / "training" / "policies").exists()
     assert stages["select"]["seconds"] < said["seconds"]  # it found the fit done
+
+
+def test_a_run_ends_a_candidate_that_is_far_behind(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def enough(*_: object) -> None:
+        raise ConfigError("what is asked for was done")
+
+    monkeypatch.setattr(policy_choice, "KEEPS_UP", 1e9)  # nobody is ever good enough
+    monkeypatch.setattr(pipeline, "_select", enough)
+    asked = ["augment.policy=auto", 'augment.candidates=["light"]', "train.max_epochs=6", "train.patience=6"]
+    options = [part for one in [*made.settings, *asked] for part in ("--set", one)]
+    assert main(["run", "--data", str(made.data), "--out", str(tmp_path), *options]) != 0
+    (folder,) = (path.parent for path in tmp_path.glob("*/manifest.json"))
+    epochs = load_manifest(folder).stages["policy"]["epochs"]
+    assert epochs[OFF] == 6
+    assert epochs["light"] < 6
 
 
 @pytest.mark.slow
