@@ -106,8 +106,8 @@ def keep(before: Judged, after: Judged, seed: int) -> tuple[bool, str]:
         return False, "no validation target to judge by"
     together = float(np.average(list(changes.values()), weights=weights))
     if together < WORTH:
-        return False, f"{together:+.2%} together: {said}"
-    return True, said
+        return False, f"{together:+.2%} together, under {WORTH:.0%}: {said}"
+    return True, f"{together:+.2%} together: {said}"
 
 
 def _relative(before: Values, after: Values) -> Values:

@@ -309,14 +309,14 @@ def ranked(warm, cold, num_cold=400, spread=0.0):
 @pytest.mark.parametrize(
     ("warm", "cold", "num_cold", "spread", "kept", "why"),
     [
-        (0.10, 0.10, 400, 0.0, False, "+0.00% together"),  # no better: the one as published
-        (0.101, 0.10, 400, 0.0, False, "+0.50% together"),
+        (0.10, 0.10, 400, 0.0, False, "+0.00% together, under 1%"),  # no better: the one as published
+        (0.101, 0.10, 400, 0.0, False, "+0.50% together, under 1%"),
         (0.10, 0.20, 400, 0.0, True, "cold items +100.00%"),
         (0.20, 0.09, 400, 0.0, False, "cold items lose beyond chance"),
         (0.09, 0.20, 400, 0.0, False, "warm items lose beyond chance"),
         (0.099, 0.11, 400, 0.05, True, "warm items -"),  # a loss that may be none, beside a gain
         (0.11, 0.099, 400, 0.05, True, "cold items -"),
-        (0.099, 0.11, 20, 0.05, False, "% together: warm items -"),  # few new items weigh little
+        (0.099, 0.11, 20, 0.05, False, "% together, under 1%: warm items -"),  # few new items weigh little
         (0.11, 0.0, 0, 0.0, True, "warm items +10.00%"),
     ],
 )
@@ -338,7 +338,7 @@ def test_the_gate_with_nothing_to_judge_by_refuses():
 def test_a_figure_that_was_zero_has_gained_its_own_size():
     assert keep(ranked(0.0, 0.1), ranked(0.2, 0.1), seed=0) == (
         True,
-        "warm items +100.00%, cold items +0.00%",
+        "+50.00% together: warm items +100.00%, cold items +0.00%",
     )
     assert "+0.00% together" in keep(ranked(0.0, 0.0), ranked(0.0, 0.0), seed=0)[1]
 
