@@ -22,6 +22,7 @@ from recsys.config import Config, RetrieveConfig
 from recsys.contexts import Vocabulary
 from recsys.data.behaviour import write_snapshot
 from recsys.data.interactions import Dataset
+from recsys.data.item_dates import came_out
 from recsys.data.log import positives
 from recsys.data.split import events_before, held_out_targets
 from recsys.ease import fit_ease
@@ -132,6 +133,7 @@ def _write_known(folder: Path, shop: Shop, cut: int, text_vectors: Floats) -> di
         items["brand"].tolist(),
         items["in_stock"].to_numpy(np.bool_),
         items["available_from"].to_numpy(np.float64),
+        came_out(items),
     )
     write_array(folder / FACTS_FILE, item_facts(events, cut, columns))
     figures = _write_weights(folder, events, len(items), shop.config.retrieve)

@@ -13,14 +13,16 @@ from recsys.item_weights import DAY, Events
 FACTS = np.dtype(
     [
         ("count", "f4"), ("count_90d", "f4"), ("count_30d", "f4"), ("count_7d", "f4"), ("heat", "f4"),
-        ("first_seen", "f8"), ("last_seen", "f8"), ("available_from", "f8"), ("repeat_rate", "f4"),
-        ("repeat_days", "f4"), ("log_price", "f4"), ("category", "i4"), ("brand", "i4"), ("in_stock", "?"),
+        ("first_seen", "f8"), ("last_seen", "f8"), ("available_from", "f8"), ("came_out", "f8"),
+        ("repeat_rate", "f4"), ("repeat_days", "f4"), ("log_price", "f4"), ("category", "i4"),
+        ("brand", "i4"), ("in_stock", "?"),
     ]
 )  # fmt: skip
 """One record per item: positive events before the cut (all, 90, 30 and 7 days; `heat` halves an event
-every ten days), Unix seconds of the first, the last and the availability (NaN: never, unknown), the
-share of its users who came back for it (shrunk towards the shop's), the median days until they did (the
-shop's where few have), the logarithm of the price (NaN: unknown), codes of category and brand (-1: none)."""
+every ten days), Unix seconds of the first, the last, the availability and the day it came out (NaN: never,
+unknown), the share of its users who came back for it (shrunk towards the shop's), the median days until they
+did (the shop's where few have), the logarithm of the price (NaN: unknown), codes of category and brand (-1:
+none)."""
 HEAT_DAYS = 10.0
 """Days in which an event loses half of its weight in `heat`."""
 _SHRINK = 20.0
@@ -39,6 +41,8 @@ class ItemColumns:
     in_stock: NDArray[np.bool_]
     available_from: NDArray[np.float64]
     """Unix seconds, NaN where unknown."""
+    came_out: NDArray[np.float64]
+    """Unix seconds, NaN where unknown: `recsys.data.item_dates`."""
 
 
 def item_facts(events: Events, moment: int, items: ItemColumns) -> NDArray[np.void]:
@@ -62,6 +66,7 @@ def item_facts(events: Events, moment: int, items: ItemColumns) -> NDArray[np.vo
     facts["first_seen"] = np.where(np.isfinite(first), first, np.nan)
     facts["last_seen"] = np.where(np.isfinite(last), last, np.nan)
     facts["available_from"] = items.available_from
+    facts["came_out"] = items.came_out
     facts["repeat_rate"], facts["repeat_days"] = _repeats(events, num_items)
     with np.errstate(invalid="ignore", divide="ignore"):
         facts["log_price"] = np.where(items.prices > 0, np.log(items.prices), np.nan)

@@ -24,7 +24,8 @@ from recsys.types import Floats, Rows
 
 STATIC_COLUMNS = (
     "category_heat", "category_mean", "category_sold", "brand_heat", "brand_mean", "brand_sold",
-    "near_heat", "near_text", "text_heat", "price", "price_unknown", "age", "age_unknown", "month_old",
+    "near_heat", "near_text", "text_heat", "price", "price_unknown", "age", "age_unknown", "week_old",
+    "month_old", "quarter_old", "ahead", "week_ahead", "month_ahead", "quarter_ahead",
 )  # fmt: skip
 """What is known of a new item whoever asks: the events of its category and brand, in all and per sold item,
 the share of their items that sold; events of the sold items nearest in text, how near the nearest is, what a
@@ -111,13 +112,20 @@ def static_columns(facts: NDArray[np.void], fresh: Rows, moment: int, text: Floa
     known = ~np.isnan(price)
     columns["price"] = np.where(known, price - (price[known].mean() if known.any() else 0), 0)
     columns["price_unknown"] = (~known).astype(float)
-    age = (moment - facts["available_from"][fresh]) / DAY
-    dated = ~np.isnan(age)
-    days = np.maximum(np.nan_to_num(age), 0)
-    columns["age"] = np.where(dated, np.log1p(days), 0)
-    columns["age_unknown"] = (~dated).astype(float)
-    columns["month_old"] = np.where(dated, 0.5 ** (days / 30.0), 0)
+    columns.update(_age_columns((moment - facts["came_out"][fresh]) / DAY))
     return np.stack([np.nan_to_num(columns[name]) for name in STATIC_COLUMNS], axis=1).astype(np.float64)
+
+
+def _age_columns(days: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
+    """From the days since each item came out: negative where that lies ahead, NaN where it is unknown."""
+    dated, out = ~np.isnan(days), days >= 0
+    far = np.abs(np.nan_to_num(days))
+    columns: dict[str, NDArray[np.floating]] = {"age_unknown": (~dated).astype(float)}
+    for name, here in (("old", dated & out), ("ahead", dated & ~out)):
+        columns["age" if name == "old" else name] = np.where(here, np.log1p(far), 0)
+        for word, half in (("week", 7.0), ("month", 30.0), ("quarter", 90.0)):
+            columns[f"{word}_{name}"] = np.where(here, 0.5 ** (far / half), 0)
+    return columns
 
 
 def _past_moments(events: Events) -> Iterator[tuple[Events, Events]]:

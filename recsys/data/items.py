@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.config import DataConfig
 from recsys.data.columns import Coded, id_column, number_column, text_column
+from recsys.data.item_dates import note_dates
 from recsys.data.moments import moment_column
 from recsys.data.reading import read_table
 from recsys.data.report import Notes
@@ -54,6 +55,7 @@ def load_items(path: Path, config: DataConfig, notes: Notes) -> pd.DataFrame:
     columns.update(attributes(table, ITEMS, notes))
     items = _with_ids(pd.DataFrame(columns), ids, notes)
     items = _one_row_each(items, notes)
+    note_dates(items, notes)
     bare = (items["title"] == "") & (items["description"] == "")
     notes.add(
         "item_without_text", "title", int(bare.sum()), items["item_id"][bare].iloc[0] if bare.any() else None

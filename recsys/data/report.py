@@ -59,6 +59,8 @@ REPAIRS: dict[str, str] = {
     "price_unreadable": "Prices that are no finite numbers became missing.",
     "price_negative": "Negative prices became missing.",
     "stock_unreadable": "Stock flags that could not be read became in stock.",
+    "item_date": "Tells when items came out: helps to order new ones; those of a day ahead wait for it.",
+    "item_date_unreadable": "Dates of that column that could not be read, or whose day and month look alike.",
     "available_from_unreadable": "Dates of availability that could not be read became missing.",
     "relation_self": "Links of a user to themselves were dropped.",
     "relation_duplicate": "Repeated links were dropped.",

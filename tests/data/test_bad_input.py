@@ -268,6 +268,8 @@ REPAIRED = [
     Repaired("UTF-16", events_csv(lambda t: t.encode("utf-16")), "file_encoding", None, 1, lambda d: len(d.interactions) == 12, "utf-16"),
     Repaired("semicolons instead of commas", events_csv(lambda t: t.replace(",", ";")), "file_delimiter", None, 1, lambda d: len(d.interactions) == 12, ";"),
     Repaired("an optional column under another word", column("items", "Release Date", ["2006-09-01"] * 5), "column_near_miss", "Release Date", 5, lambda d: "Release Date" in d.items and d.items.available_from.isna().all(), "rename it to available_from"),
+    Repaired("dates that order new items", column("items", "year", [2001, 2002, None, 2004, 2005]), "item_date", "year", 4, lambda d: "year" in d.items and d.items.available_from.isna().all(), "2001"),
+    Repaired("such dates that nobody can read", column("items", "launch_date", ["2006-09-01", "soon", None, "", "2007-01-01"]), "item_date_unreadable", "launch_date", 1, lambda d: "launch_date" in d.items, "soon"),
     Repaired("an optional column under another spelling", rename("events", "event_type", "eventType"), "column_near_miss", "eventType", 12, lambda d: "eventType" in d.interactions),
     Repaired("an attribute that is always empty", column("items", "colour", [None] * 5), "column_ignored", "colour", 5, lambda d: "colour" not in d.items),
     Repaired("nested attributes", column("items", "sizes", [{"s": 1}] * 5), "nested_column", "sizes", 5, lambda d: json.loads(d.items.sizes[0]) == {"s": 1}),

@@ -108,6 +108,7 @@ def build_world(scorer: Scorer | None = None, *, in_stock: np.ndarray | None = N
         brands=[""] * NUM_ITEMS,
         in_stock=np.ones(NUM_ITEMS, bool) if in_stock is None else in_stock,
         available_from=np.full(NUM_ITEMS, np.nan),
+        came_out=np.full(NUM_ITEMS, np.nan),
     )
     facts = item_facts(events, NOW, columns)
     weights = {

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -85,7 +87,8 @@ def shop_of_new_items(
     events = Events(np.array(owners), np.array(rows), np.array(times), np.ones(len(rows), np.float32))
     unknown = np.full(num_items, np.nan)
     brands = ["hit" if one else f"b{i}" for i, one in enumerate(hit)]
-    return events, ItemColumns(unknown, [""] * num_items, brands, np.ones(num_items, bool), unknown), text
+    items = ItemColumns(unknown, [""] * num_items, brands, np.ones(num_items, bool), unknown, unknown)
+    return events, items, text
 
 
 def test_the_order_of_new_items_is_learned_from_earlier_ones() -> None:
@@ -99,6 +102,24 @@ def test_the_order_of_new_items_is_learned_from_earlier_ones() -> None:
     assert (found.prior[sold] == 0).all()
     again = fit_newcomers(events, NOW, items, text, np.random.default_rng(1))
     np.testing.assert_array_equal(found.prior, again.prior)
+
+
+def test_when_items_came_out_orders_them_as_it_did_before() -> None:
+    events, items, text = shop_of_new_items(0)
+    rng = np.random.default_rng(3)
+    came_out = NOW - DAY * rng.integers(1, 2000, len(text)).astype(float)
+    # Whatever sells does so within days of coming out.
+    came_out[events.rows] = events.timestamps - DAY * rng.integers(0, 5, len(events.rows))
+    came_out[200:] = NOW - DAY * 1000.0
+    recent, ahead, unknown = range(200, 205), range(205, 210), range(210, 215)
+    came_out[recent], came_out[ahead], came_out[unknown] = NOW - DAY, NOW + 900 * DAY, np.nan
+    brands = [""] * len(text)
+    dated = replace(items, came_out=came_out, brands=brands)
+    prior = fit_newcomers(events, NOW, dated, text, np.random.default_rng(1)).prior
+    assert prior[recent].min() > max(prior[ahead].max(), prior[unknown].max(), prior[215:].max())
+    undated = replace(items, brands=brands)
+    blind = fit_newcomers(events, NOW, undated, text, np.random.default_rng(1)).prior
+    assert blind[recent].mean() == pytest.approx(blind[215:].mean(), abs=float(blind[200:].std()))
 
 
 def test_what_happens_after_the_moment_teaches_nothing() -> None:

@@ -48,7 +48,9 @@ def events_of(rows: list[int], times: list[int], users: list[int] | None = None)
     return Events(numbers, np.array(rows), np.array(times), np.ones(len(rows), np.float32))
 
 
-TWO_ITEMS = ItemColumns(np.ones(2), ["a", ""], ["", "b"], np.ones(2, bool), np.full(2, np.nan))
+TWO_ITEMS = ItemColumns(
+    np.ones(2), ["a", ""], ["", "b"], np.ones(2, bool), np.full(2, np.nan), np.full(2, np.nan)
+)
 
 
 def test_facts_know_nothing_of_the_moment_or_later() -> None:

@@ -50,7 +50,7 @@ def write_run(
     facts["count"] = np.arange(num_items, 0, -1)
     facts["count_30d"], facts["in_stock"] = facts["count"], True
     facts["first_seen"] = moment - 100 * DAY
-    facts["available_from"] = np.nan
+    facts["available_from"] = facts["came_out"] = np.nan
     facts["log_price"] = 1.0
     write_array(run / FACTS_FILE, facts)
     _write_items(run / ITEMS, num_items)
