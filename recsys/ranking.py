@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.artifacts import replacing
@@ -44,6 +45,8 @@ SHARES = {"neural": 0.0, "mix": 0.5, "trees": 1.0}
 """By `rank.kind`, how much the trees have to say."""
 JUDGED_SHARES = (0.0, 0.25, 0.5)
 """Those that `auto` chooses from, the simplest first."""
+NEW_ITEM_LISTS = 5
+"""Lists of one part of time, at most, in which a new item teaches by having been taken."""
 MIN_LISTS = 50
 """Fewer lists with a label than this cannot train a ranker: candidates are then ranked by match score."""
 
@@ -71,7 +74,7 @@ def collect_lists(
     recommender: Recommender, queries: Sequence[Query], targets: Sequence[Rows]
 ) -> RankingLists:
     """Candidates and labels of each query; `targets[i]` are the rows that query i's user took afterwards."""
-    features, labels, novel = [], [], []
+    features, labels, novel, items = [], [], [], []
     sizes: list[NDArray[np.int64]] = []
     for start in range(0, len(queries), _CHUNK):
         chunk = queries[start : start + _CHUNK]
@@ -82,12 +85,14 @@ def collect_lists(
         labels.append(np.isin(rows + users * num_items, np.concatenate(taken)).astype(np.float32))
         novel.append(ranked.features[:, RANK_FEATURES.index("owned")] == 0)
         features.append(ranked.features)
+        items.append(rows)
         sizes.append(np.bincount(users, minlength=len(chunk)))
     return RankingLists(
         np.concatenate(features),
         np.concatenate(labels),
         np.concatenate(novel),
         np.concatenate([[0], np.cumsum(np.concatenate(sizes))]),
+        items=np.concatenate(items),
     )
 
 
@@ -111,7 +116,28 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
         np.concatenate([[0], *(part.offsets[1:] + at for part, at in zip(parts, starts, strict=False))]),
         np.array(owners, np.int64),
         np.array(numbered, np.int64),
+        np.concatenate(known)
+        if (known := [part.items for part in parts if part.items is not None])
+        else None,
     )
+
+
+def temper_hits(lists: RankingLists, seed: int) -> RankingLists:
+    """Leave a new item that many took out of most of those lists: it teaches `NEW_ITEM_LISTS` of each part.
+
+    How new items fare is told by how many of them did well, not by how often the luckiest was taken. One hit
+    in the weeks that teach would have the ranker believe that the first among the new always is one.
+    """
+    if lists.items is None:
+        return lists
+    taken = np.flatnonzero((lists.labels > 0) & (lists.features[:, RANK_FEATURES.index("cold")] > 0))
+    taken = generator(seed, "ranker", "hits").permutation(taken)
+    of = np.searchsorted(lists.offsets, taken, side="right") - 1
+    parts = np.zeros(len(lists), np.int64) if lists.parts is None else lists.parts
+    cases = pd.DataFrame({"part": parts[of], "item": lists.items[taken]})
+    wanted = np.ones(len(lists.labels), np.bool_)
+    wanted[taken[cases.groupby(["part", "item"]).cumcount().to_numpy() >= NEW_ITEM_LISTS]] = False
+    return lists.keep(wanted)
 
 
 def drawn_users(num_lists: Mapping[str, int], most: int, seed: int) -> set[str]:
@@ -153,7 +179,8 @@ def train_ranker(
     users = drawn_users(asked, config.max_lists, seed)
     if len(users) < MIN_LISTS:
         return {"kept": False, "why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
-    lists = joined_lists(slices, users)
+    joined = joined_lists(slices, users)
+    lists = temper_hits(joined, seed)
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     labelled = int(
@@ -171,8 +198,9 @@ def train_ranker(
         "kept": True,
         "slices": len(slices),
         "users": len(users),
-        "candidates_per_user": round(len(lists.labels) / len(lists), 1),
-        "candidate_recall": round(float(lists.labels.sum()) / max(wanted, 1), 4),
+        "candidates_per_user": round(len(joined.labels) / len(joined), 1),
+        "candidate_recall": round(float(joined.labels.sum()) / max(wanted, 1), 4),
+        "hits_left_out": int(joined.labels.sum() - lists.labels.sum()),
         **figures,
         FEATURE_MEANS: [float(mean) for mean in lists.features.mean(axis=0)],
         "parity": parity,

@@ -41,6 +41,8 @@ class RankingLists:
     """(lists,) A number per user: who has several lists is never on both sides of a split. None: one each."""
     parts: NDArray[np.int64] | None = None
     """(lists,) Which part of time each list is from, 0 the oldest. None: all from one."""
+    items: Rows | None = None
+    """(c,) The row of each candidate's item. None: not kept."""
 
     @property
     def users(self) -> NDArray[np.int64]:
@@ -58,6 +60,16 @@ class RankingLists:
         return RankingLists(
             self.features[rows], self.labels[rows], self.novel[rows], offsets, self.users[places],
             None if self.parts is None else self.parts[places],
+            None if self.items is None else self.items[rows],
+        )  # fmt: skip
+
+    def keep(self, wanted: NDArray[np.bool_]) -> RankingLists:
+        """All the lists, with some of their candidates alone; `wanted` is (c,)."""
+        of = np.repeat(np.arange(len(self)), np.diff(self.offsets))[wanted]
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(self)))])
+        return RankingLists(
+            self.features[wanted], self.labels[wanted], self.novel[wanted], offsets, self.owners, self.parts,
+            None if self.items is None else self.items[wanted],
         )  # fmt: skip
 
 

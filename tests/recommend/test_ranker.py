@@ -11,7 +11,8 @@ from recsys.config import RankConfig
 from recsys.errors import DependencyError
 from recsys.model.ranker import RankingLists, _listwise, _ndcg, fit_ranker, neural_scores, split_lists
 from recsys.model.trees import fit_trees, tree_scores
-from recsys.ranking import JUDGED_SHARES, choose_form, export_ranker
+from recsys.rank_features import RANK_FEATURES
+from recsys.ranking import JUDGED_SHARES, NEW_ITEM_LISTS, choose_form, export_ranker, temper_hits
 from recsys.scorer import OnnxScorer
 
 
@@ -158,3 +159,24 @@ def test_without_lightgbm_auto_is_the_network(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("recsys.model.trees.trees_available", lambda: False)
     with pytest.raises(DependencyError, match="lightgbm"):
         fit_trees(lists_where_one_feature_decides(60), np.arange(60), RankConfig(), 0)
+
+
+def test_a_hit_among_new_items_teaches_a_few_lists_of_each_part_and_the_rest_stay_whole() -> None:
+    num, size = 60, 4
+    cold = RANK_FEATURES.index("cold")
+    features = np.zeros((num * size, len(RANK_FEATURES)), np.float32)
+    features[::size, cold] = 1  # the first candidate of each list is new
+    labels, items = np.zeros(num * size, np.float32), np.tile(np.arange(size), num)
+    labels[::size] = labels[1::size] = 1
+    items[: 10 * size : size] = np.arange(10) + 100  # ten lists have new items of their own
+    parts, every = np.repeat([0, 1], num // 2), np.arange(0, num * size + 1, size)
+    lists = RankingLists(features, labels, np.ones(num * size, bool), every, None, parts, items)
+    left = temper_hits(lists, 0)
+    assert left.items is not None
+    hit = (left.items == 0) & (left.features[:, cold] > 0)
+    assert np.bincount(np.repeat(parts, np.diff(left.offsets))[hit]).tolist() == [NEW_ITEM_LISTS] * 2
+    assert (left.items >= 100).sum() == 10
+    assert left.labels.sum() == 10 + 2 * NEW_ITEM_LISTS + num  # nothing else is left out
+    assert len(left.labels) - left.labels.sum() == len(labels) - labels.sum()
+    np.testing.assert_array_equal(left.offsets, temper_hits(lists, 0).offsets)
+    assert temper_hits(replace(lists, items=None), 0).labels.sum() == labels.sum()
