@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize
 
@@ -38,6 +39,8 @@ MIN_CHOICES = 50
 """Fewer choices than this teach nothing: text alone then orders new items."""
 MAX_CHOICES = 1500
 """Choices per past moment at most, drawn at random where there are more."""
+MAX_PER_ITEM = 20
+"""Choices of one item per past moment at most: one hit is not what all new items are like."""
 _NEIGHBOURS = 20
 _RIDGE = 50.0
 _PENALTY = 0.002
@@ -157,9 +160,10 @@ def _choices(
     users, taken = keys // len(text), keys % len(text)
     wanted = np.isin(taken, fresh) & np.isin(users, past.users)
     users, taken = users[wanted], taken[wanted]
-    if len(users) > MAX_CHOICES:
-        some = np.sort(rng.permutation(len(users))[:MAX_CHOICES])
-        users, taken = users[some], taken[some]
+    some = rng.permutation(len(users))
+    before = pd.Series(some).groupby(taken[some]).cumcount().to_numpy()
+    some = np.sort(some[before < MAX_PER_ITEM][:MAX_CHOICES])
+    users, taken = users[some], taken[some]
     if not len(users) or len(fresh) < 2:
         return nothing
     static = static_columns(facts, fresh, moment, text)

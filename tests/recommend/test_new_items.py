@@ -122,6 +122,16 @@ def test_when_items_came_out_orders_them_as_it_did_before() -> None:
     assert blind[recent].mean() == pytest.approx(blind[215:].mean(), abs=float(blind[200:].std()))
 
 
+def test_a_hit_among_earlier_new_items_is_a_few_choices() -> None:
+    events, items, text = shop_of_new_items(0)
+    plain = fit_newcomers(events, NOW, items, text, np.random.default_rng(1)).report["choices"]
+    rows = events.rows.copy()
+    rows[-600:] = rows[-1]  # the newest hundred days sell one item alone
+    hit = replace(events, rows=rows, users=np.arange(len(rows)) % 150)
+    assert fit_newcomers(hit, NOW, items, text, np.random.default_rng(1)).report["choices"] < plain / 2
+    assert plain > 2 * MIN_CHOICES
+
+
 def test_what_happens_after_the_moment_teaches_nothing() -> None:
     events, items, text = shop_of_new_items(0)
     late = Events(events.users, events.rows, events.timestamps + 300 * DAY, events.weights)
