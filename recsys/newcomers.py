@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import optimize
 
@@ -161,8 +160,7 @@ def _choices(
     wanted = np.isin(taken, fresh) & np.isin(users, past.users)
     users, taken = users[wanted], taken[wanted]
     some = rng.permutation(len(users))
-    before = pd.Series(some).groupby(taken[some]).cumcount().to_numpy()
-    some = np.sort(some[before < MAX_PER_ITEM][:MAX_CHOICES])
+    some = np.sort(some[first_of_each(taken[some], MAX_PER_ITEM)][:MAX_CHOICES])
     users, taken = users[some], taken[some]
     if not len(users) or len(fresh) < 2:
         return nothing
@@ -179,6 +177,15 @@ def _choices(
         )
         out[i, :, len(NEW_USER_COLUMNS) :] = static[places]
     return out
+
+
+def first_of_each(keys: Rows, most: int) -> NDArray[np.bool_]:
+    """(n,) Whether each key is among the first so many that equal it, in the order given."""
+    order = np.argsort(keys, kind="stable")
+    _, starts, sizes = np.unique(keys[order], return_index=True, return_counts=True)
+    found = np.zeros(len(keys), np.bool_)
+    found[order] = np.arange(len(keys)) - np.repeat(starts, sizes) < most
+    return found
 
 
 def _logit(choices: Floats) -> NDArray[np.float64]:

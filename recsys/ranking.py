@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import pandas as pd
 from numpy.typing import NDArray
 
 from recsys.artifacts import replacing
@@ -28,6 +27,7 @@ from recsys.model.ranker import (
     split_lists,
 )
 from recsys.model.trees import fit_trees, tree_scores, trees_available, usual_spread
+from recsys.newcomers import first_of_each
 from recsys.randomness import generator
 from recsys.rank_features import FEATURE_GROUPS, RANK_FEATURES
 from recsys.rank_graph import mixed_graph, network_graph, trees_graph
@@ -134,9 +134,9 @@ def temper_hits(lists: RankingLists, seed: int) -> RankingLists:
     taken = generator(seed, "ranker", "hits").permutation(taken)
     of = np.searchsorted(lists.offsets, taken, side="right") - 1
     parts = np.zeros(len(lists), np.int64) if lists.parts is None else lists.parts
-    cases = pd.DataFrame({"part": parts[of], "item": lists.items[taken]})
+    cases = parts[of] * (int(lists.items.max(initial=0)) + 1) + lists.items[taken]
     wanted = np.ones(len(lists.labels), np.bool_)
-    wanted[taken[cases.groupby(["part", "item"]).cumcount().to_numpy() >= NEW_ITEM_LISTS]] = False
+    wanted[taken[~first_of_each(cases, NEW_ITEM_LISTS)]] = False
     return lists.keep(wanted)
 
 

@@ -13,7 +13,7 @@ from recsys.item_facts import ItemColumns
 from recsys.item_weights import Events
 from recsys.listing import NEW_ITEMS
 from recsys.new_places import _paying, size_new_places
-from recsys.newcomers import MIN_CHOICES, fit_newcomers
+from recsys.newcomers import MIN_CHOICES, first_of_each, fit_newcomers
 from recsys.placement import FIRST, LAST, keep_places
 from recsys.recommend import Recommender
 from recsys.retrieve import NEW_USER_COLUMNS
@@ -120,6 +120,13 @@ def test_when_items_came_out_orders_them_as_it_did_before() -> None:
     undated = replace(items, brands=brands)
     blind = fit_newcomers(events, NOW, undated, text, np.random.default_rng(1)).prior
     assert blind[recent].mean() == pytest.approx(blind[215:].mean(), abs=float(blind[200:].std()))
+
+
+def test_the_first_of_each_are_told_in_the_order_given() -> None:
+    keys = np.array([7, 3, 7, 7, 3, 9])
+    assert first_of_each(keys, 1).tolist() == [True, True, False, False, False, True]
+    assert first_of_each(keys, 2).tolist() == [True, True, True, False, True, True]
+    assert first_of_each(keys[:0], 2).tolist() == []
 
 
 def test_a_hit_among_earlier_new_items_is_a_few_choices() -> None:
