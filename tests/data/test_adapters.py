@@ -45,7 +45,9 @@ def test_movielens_with_csv_files(tmp_path: Path) -> None:
     )
     fetch("movielens-small", tmp_path / "out", source)
     dataset = load_dataset(tmp_path / "out", DataConfig())
-    assert dataset.report.findings == ()
+    assert [(one.code, one.column, one.count) for one in dataset.report.findings] == [
+        ("item_date", "year", 2)
+    ]
     assert dataset.interactions.item_id.tolist() == ["3", "1", "1"]
     assert dataset.interactions.value.tolist() == [4.5, 1.0, 4.0]
     assert set(dataset.interactions.event_type) == {"review"}
