@@ -132,7 +132,7 @@ class ItemToItemSource:
             (np.concatenate(weights), np.concatenate(rows), offsets), (len(batch), self._matrix.shape[0])
         )
         dense = np.asarray((have @ self._matrix).toarray(), np.float32)
-        found, scores = top_rows(dense, self._num + batch.spare)
+        found, scores = _best(dense, batch, self._num)
         found[scores <= 0] = -1
         return Proposals(found, scores, self._num, dense)
 
@@ -211,7 +211,7 @@ class CategorySource:
             recent = history.rows[::-1][:TEXT_HISTORY]
             codes, weight = self._codes[recent], CATEGORY_DECAY ** np.arange(len(recent), dtype=np.float32)
             np.add.at(share[i], codes[codes >= 0], weight[codes >= 0] / max(float(weight.sum()), 1e-6))
-        places, scores = top_rows(share[:, self._category] * self._popularity, self._num + batch.spare)
+        places, scores = _best(share[:, self._category] * self._popularity, batch, self._num, self._rows)
         rows = self._rows[places]
         rows[scores <= 0] = -1
         return Proposals(rows, scores, self._num)
@@ -293,12 +293,24 @@ class FreshSource:
                 profile = new_item_profile(history.rows, self._text, self._facts)
                 scores[i] = profile.scores(self._fresh, self._fresh_facts, self._weights) + self._prior
         scores = scores.round(DECIMALS)
-        places, best = top_rows(scores, self._num + batch.spare)
+        places, best = _best(scores, batch, self._num, self._rows)
         rows = self._rows[places]
         rows[np.isneginf(best)] = -1
         dense = np.full((len(batch), len(self._facts)), -np.inf, np.float32)
         dense[:, self._rows] = scores
         return Proposals(rows, best, self._num, dense)
+
+
+def _best(scores: Floats, batch: Batch, num: int, rows: Rows | None = None) -> tuple[Rows, Floats]:
+    """The `num` best columns, which are all items or `rows`, and so many to spare that excluded ones may go.
+
+    Where most of the batch's excluded items are the same ones, those score -inf instead.
+    """
+    if batch.allowed is None:
+        return top_rows(scores, num + batch.spare)
+    allowed = batch.allowed if rows is None else batch.allowed[rows]
+    barred = np.where(allowed, scores, np.float32(-np.inf))
+    return top_rows(np.asarray(barred, np.float32), num + batch.spare_allowed)
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:
