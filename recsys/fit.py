@@ -74,6 +74,11 @@ class Shop:
         """Unix seconds just after the newest event."""
         return int(self.dataset.interactions["timestamp"].max()) + 1
 
+    @cached_property
+    def came_out(self) -> NDArray[np.float64]:
+        """(num_items,) Unix seconds of the day each item came out, NaN where unknown."""
+        return came_out(self.dataset.items)
+
     def events(self, cut: int) -> pd.DataFrame:
         """Positive events before a cut."""
         return positives(events_before(self.dataset.interactions, cut))
@@ -133,7 +138,7 @@ def _write_known(folder: Path, shop: Shop, cut: int, text_vectors: Floats) -> di
         items["brand"].tolist(),
         items["in_stock"].to_numpy(np.bool_),
         items["available_from"].to_numpy(np.float64),
-        came_out(items),
+        shop.came_out,
     )
     write_array(folder / FACTS_FILE, item_facts(events, cut, columns))
     figures = _write_weights(folder, events, len(items), shop.config.retrieve)

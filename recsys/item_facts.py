@@ -42,7 +42,7 @@ class ItemColumns:
     available_from: NDArray[np.float64]
     """Unix seconds, NaN where unknown."""
     came_out: NDArray[np.float64]
-    """Unix seconds, NaN where unknown: `recsys.data.item_dates`."""
+    """Unix seconds, NaN where unknown: `available_from` where that is known, else another of its dates."""
 
 
 def item_facts(events: Events, moment: int, items: ItemColumns) -> NDArray[np.void]:
@@ -65,7 +65,8 @@ def item_facts(events: Events, moment: int, items: ItemColumns) -> NDArray[np.vo
     np.maximum.at(last, rows, times)
     facts["first_seen"] = np.where(np.isfinite(first), first, np.nan)
     facts["last_seen"] = np.where(np.isfinite(last), last, np.nan)
-    facts["available_from"] = items.available_from
+    # What has sold is there, whatever day its catalogue gives; what nobody has had waits for that day.
+    facts["available_from"] = np.where(facts["count"] > 0, items.available_from, items.came_out)
     facts["came_out"] = items.came_out
     facts["repeat_rate"], facts["repeat_days"] = _repeats(events, num_items)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -29,7 +29,7 @@ STATIC_COLUMNS = (
 )  # fmt: skip
 """What is known of a new item whoever asks: the events of its category and brand, in all and per sold item,
 the share of their items that sold; events of the sold items nearest in text, how near the nearest is, what a
-ridge regression on the text expects; price and availability."""
+ridge regression on the text expects; price; how long ago it came out, or how long it is until then."""
 QUANTILES = (0.6, 0.7, 0.8, 0.9)
 """Shares of the events at which past moments lie; each one's choices reach to the next."""
 NEGATIVES = 100
@@ -123,10 +123,10 @@ def _age_columns(days: NDArray[np.float64]) -> dict[str, NDArray[np.floating]]:
     dated, out = ~np.isnan(days), days >= 0
     far = np.abs(np.nan_to_num(days))
     columns: dict[str, NDArray[np.floating]] = {"age_unknown": (~dated).astype(float)}
-    for name, here in (("old", dated & out), ("ahead", dated & ~out)):
-        columns["age" if name == "old" else name] = np.where(here, np.log1p(far), 0)
+    for name, near, here in (("age", "old", dated & out), ("ahead", "ahead", dated & ~out)):
+        columns[name] = np.where(here, np.log1p(far), 0)
         for word, half in (("week", 7.0), ("month", 30.0), ("quarter", 90.0)):
-            columns[f"{word}_{name}"] = np.where(here, 0.5 ** (far / half), 0)
+            columns[f"{word}_{near}"] = np.where(here, 0.5 ** (far / half), 0)
     return columns
 
 
@@ -154,7 +154,7 @@ def _choices(
         return nothing
     moment = int(after.timestamps[0])
     facts = item_facts(past, moment, items)
-    fresh = np.flatnonzero((facts["count"] == 0) & ~(facts["available_from"] > int(after.timestamps[-1])))
+    fresh = np.flatnonzero((facts["count"] == 0) & ~(items.available_from > int(after.timestamps[-1])))
     keys = np.unique(after.users * len(text) + after.rows)
     users, taken = keys // len(text), keys % len(text)
     wanted = np.isin(taken, fresh) & np.isin(users, past.users)

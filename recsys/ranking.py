@@ -109,6 +109,7 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
         owners += [numbers[str(queries[i].user_id)] for i in picked]
         numbered += [number - 1] * len(picked)
     starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    items = [part.items for part in parts if part.items is not None]
     return RankingLists(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.labels for part in parts]),
@@ -116,9 +117,7 @@ def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
         np.concatenate([[0], *(part.offsets[1:] + at for part, at in zip(parts, starts, strict=False))]),
         np.array(owners, np.int64),
         np.array(numbered, np.int64),
-        np.concatenate(known)
-        if (known := [part.items for part in parts if part.items is not None])
-        else None,
+        np.concatenate(items) if items else None,
     )
 
 
@@ -179,8 +178,9 @@ def train_ranker(
     users = drawn_users(asked, config.max_lists, seed)
     if len(users) < MIN_LISTS:
         return {"kept": False, "why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
-    joined = joined_lists(slices, users)
-    lists = temper_hits(joined, seed)
+    lists = joined_lists(slices, users)
+    found, per_user = int(lists.labels.sum()), len(lists.labels) / len(lists)
+    lists = temper_hits(lists, seed)
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     labelled = int(
@@ -198,9 +198,9 @@ def train_ranker(
         "kept": True,
         "slices": len(slices),
         "users": len(users),
-        "candidates_per_user": round(len(joined.labels) / len(joined), 1),
-        "candidate_recall": round(float(joined.labels.sum()) / max(wanted, 1), 4),
-        "hits_left_out": int(joined.labels.sum() - lists.labels.sum()),
+        "candidates_per_user": round(per_user, 1),
+        "candidate_recall": round(found / max(wanted, 1), 4),
+        "hits_left_out": found - int(lists.labels.sum()),
         **figures,
         FEATURE_MEANS: [float(mean) for mean in lists.features.mean(axis=0)],
         "parity": parity,

@@ -238,16 +238,15 @@ class Recommender:
     def excluded_rows(self, query: Query) -> Rows:
         """Rows that a query may not be answered with, ascending and distinct.
 
-        Its own list, what the user has had when asked to, what is out of stock or not yet for sale, what
-        nobody has had and comes out later, and what the rules block or filter out.
+        Its own list, what the user has had when asked to, what is out of stock or not yet for sale, and what
+        the rules block or filter out.
         """
         facts = self.shelf.facts
         rules = query.rules.over(self._rules)
         day = query.moment if query.available_at is None else query.available_at
         parts = [self._lists.barred_rows(rules), self.vocabulary.rows(sorted(query.exclude))]
         if rules.in_stock_only is not False:
-            ahead = (facts["available_from"] > day) | ((facts["came_out"] > day) & (facts["count"] == 0))
-            parts.append(np.flatnonzero(~facts["in_stock"] | ahead))
+            parts.append(np.flatnonzero(~facts["in_stock"] | (facts["available_from"] > day)))
         if query.exclude_seen and query.features is not None:
             seen = (*query.features.owned.item_ids, *query.features.history.item_ids)
             parts.append(self.vocabulary.rows(seen))

@@ -309,8 +309,8 @@ def _best(scores: Floats, batch: Batch, num: int, rows: Rows | None = None) -> t
     if batch.allowed is None:
         return top_rows(scores, num + batch.spare)
     allowed = batch.allowed if rows is None else batch.allowed[rows]
-    barred = np.where(allowed, scores, np.float32(-np.inf))
-    return top_rows(np.asarray(barred, np.float32), num + batch.spare_allowed)
+    barred: Floats = np.where(allowed, scores, np.float32(-np.inf))
+    return top_rows(barred, num + batch.spare_allowed)
 
 
 def top_rows(scores: Floats, num: int) -> tuple[Rows, Floats]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from shop_world import DAY, NOW, World, build_world, features_of
@@ -51,6 +53,14 @@ def events_of(rows: list[int], times: list[int], users: list[int] | None = None)
 TWO_ITEMS = ItemColumns(
     np.ones(2), ["a", ""], ["", "b"], np.ones(2, bool), np.full(2, np.nan), np.full(2, np.nan)
 )
+
+
+def test_what_nobody_has_had_waits_for_its_day_and_what_has_sold_does_not() -> None:
+    dated = replace(TWO_ITEMS, came_out=np.full(2, NOW + 10.0))
+    facts = item_facts(events_of([0], [NOW - 1]), NOW, dated)
+    np.testing.assert_array_equal(facts["available_from"], [np.nan, NOW + 10])
+    known = replace(dated, available_from=np.full(2, NOW + 20.0), came_out=np.full(2, NOW + 20.0))
+    assert item_facts(events_of([0], [NOW - 1]), NOW, known)["available_from"].tolist() == [NOW + 20] * 2
 
 
 def test_facts_know_nothing_of_the_moment_or_later() -> None:

@@ -130,20 +130,6 @@ def test_out_of_stock_and_not_yet_for_sale_are_left_out() -> None:
     assert 4 in rows_of(late)
 
 
-def test_what_nobody_has_had_waits_for_its_day_and_what_has_sold_does_not() -> None:
-    world = build_world()
-    facts = world.recommender.shelf.facts
-    facts["came_out"][[4, 5]] = NOW + 10
-    facts["count"][4] = 0
-    user = world.users["u0"]
-    early, late = world.recommender.recommend(
-        [ask(user, k=NUM_ITEMS), ask(user, k=NUM_ITEMS, available_at=NOW + 11)]
-    )
-    assert 4 not in rows_of(early)
-    assert 5 in rows_of(early)
-    assert 4 in rows_of(late)
-
-
 def test_degraded_reasons_are_passed_on(world: World) -> None:
     answer = world.recommender.recommend([ask(world.users["u1"], degraded=("stale_features",))])[0]
     assert answer.degraded == ("stale_features",)
