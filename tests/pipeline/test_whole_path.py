@@ -177,7 +177,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_vectors(made: Made, tmp_pat
     options = [part for setting in made.settings for part in ("--set", setting)]
     command = [sys.executable, "-m", "recsys", "run", "--data", str(made.data), "--out", str(out), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for stage in ("select", "finetune", "report"):
+    for stage in ("finetune", "report"):  # fits are killed within an epoch by tests of their own
         kill_after(command, environment, out, stage)
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=280)
     runs = [path for path in out.iterdir() if (path / "manifest.json").is_file() and not path.is_symlink()]

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from fake_service import NOW, FakeBackend, make_release
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +24,7 @@ def service(serve):
 
 def test_known_user(service):
     client, release = service
+    before = int(time.time())
     answer = ask(client, user_id="anna", k=3)
     assert answer["run_id"] == release.run_id
     assert [item["item_id"] for item in answer["items"]] == ["i0", "i1", "i2"]
@@ -34,7 +37,7 @@ def test_known_user(service):
     assert answer["timings_ms"]["total"] >= answer["timings_ms"]["recommend"] > 0
     (query,) = release.backend.asked
     assert query.features.history.item_ids == ("i3", "i5")
-    assert abs(query.moment - NOW) < 600
+    assert before <= query.moment <= time.time()
     assert release.features.reads == ["anna"], "one feature read per request"
 
 
