@@ -50,7 +50,9 @@ WEIGHTS = ("covisitation", "following", "ease")
 """Item-to-item weights of a run: each a setting of `[retrieve]` and three files."""
 _PARTS = ("indptr", "indices", "data")
 FEATURE_MEANS = "feature_means"
-"""In the manifest's stage `ranker`: the means over the candidates that it learned from."""
+"""In the manifest's stages of rankers: the means over the candidates that each learned from."""
+SERVED_RANKER = "served_ranker"
+"""The stage of the manifest in which the ranker learns from the newest slice too: `kept`, and why not."""
 ONLINE = "online"
 """The stage of the manifest that says whether requests are augmented: `kept`, and why."""
 
@@ -159,7 +161,8 @@ def load_run(
 
 def _feature_means(manifest: Manifest) -> Floats | None:
     """What explanations compare features with; None in a run that does not tell."""
-    means = manifest.stages.get("ranker", {}).get(FEATURE_MEANS)
+    said = [manifest.stages.get(stage, {}).get(FEATURE_MEANS) for stage in (SERVED_RANKER, "ranker")]
+    means = next((one for one in said if one is not None), None)
     fits = means is not None and len(means) == len(RANK_FEATURES)
     return np.asarray(means, np.float32) if fits else None
 

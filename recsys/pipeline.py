@@ -1,11 +1,12 @@
 """Every stage in order, from two files to a promoted run.
 
     data → features → encode → pretrain → policy → select (towers, fine-tuning) → ranker → new places → online
-         → report → final → export
+         → report → served ranker → final → export
 
 `policy` says how the shop is augmented, if at all. `select` is fitted on the oldest events and chooses on the
 next; `report` is fitted up to the newest slice and measured on it once; `final` is fitted on everything and
-served. Started again after a kill, the same command goes on: each long stage finds its own checkpoint.
+served, with a ranker that has learned from the newest slice too. Started again after a kill, the same command
+goes on: each long stage finds its own checkpoint.
 
 Under torchrun every process walks through the same stages. The first does all that is not fitting (data,
 features, encoding, ranker, figures, export) while the others wait, and what it made they read from the run.
@@ -29,7 +30,7 @@ from recsys.export import export_text_encoder, export_towers
 from recsys.finetune import finetune_encoder
 from recsys.fit import Shop, held_out_queries, load_fit, write_fit
 from recsys.lexical import LexicalIndex
-from recsys.loading import NEW_PLACES, ONLINE, augmenter_of
+from recsys.loading import NEW_PLACES, ONLINE, SERVED_RANKER, augmenter_of
 from recsys.measure import Measured, measure_report, write_measured
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
@@ -40,7 +41,7 @@ from recsys.online import decide_online, store_online
 from recsys.policy_choice import OFF, choose_policy, falls_behind, is_open, require_policies, with_policy
 from recsys.prepared import Prepared, encode_texts, load_prepared, prepare_shop
 from recsys.rank_features import RANK_FEATURES
-from recsys.ranking import train_ranker
+from recsys.ranking import refit_ranker, train_ranker
 from recsys.ranking_slices import ranking_slices
 from recsys.runs import OpenRun, augmentation_share, join_run, open_run
 from recsys.train import fit_towers
@@ -57,6 +58,8 @@ TEXTS = f"{AUGMENTED}/texts.parquet"
 """That of item texts."""
 REFIT = "refit"
 """The towers over fine-tuned vectors, to be compared with those of `select`."""
+RANKING_LISTS = "ranking_lists.npz"
+"""Lists of the validation slice, until the served ranker has learned from them."""
 POLICIES = "policies/"
 """The towers of each policy that is tried, to be compared with those without."""
 
@@ -111,6 +114,7 @@ def run_pipeline(
     _new_places(run, prepared, words.raw, config)
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
+    _refit_ranker(run, prepared, config)
     files = _final(run, prepared, words, chosen, config, progress)
     cost = augmentation_share(run.manifest.stages) if run.leads and config.augment.enabled else None
     if cost is not None:
@@ -280,7 +284,21 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
             return
         start, end = prepared.cut_validation, prepared.cut_report
         slices = ranking_slices(run.work / "select", prepared.shop, config, start, end)
-        figures.update(train_ranker(slices, config.rank, config.run.seed, path))
+        kept = run.work / RANKING_LISTS if config.run.refit else None
+        figures.update(train_ranker(slices, config.rank, config.run.seed, path, kept=kept))
+
+
+def _refit_ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
+    """The ranker that is served learns from the newest slice too, after that slice has measured the run."""
+    if not run.leads or not config.rank.enabled or not config.run.refit:
+        return
+    with run.stage(SERVED_RANKER) as figures:
+        newer = ranking_slices(
+            run.work / "report", prepared.shop, config, prepared.cut_report, prepared.shop.end
+        )
+        kept, path = run.work / RANKING_LISTS, run.folder / "ranker.onnx"
+        chosen, seed = run.manifest.stages["ranker"], config.run.seed
+        figures.update(refit_ranker(kept, newer, chosen, config.rank, seed, path))
 
 
 def _new_places(run: OpenRun, prepared: Prepared, raw: Floats, config: Config) -> None:

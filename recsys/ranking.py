@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +22,12 @@ from recsys.model.ranker import (
     RankingLists,
     Scores,
     fit_ranker,
+    joined,
+    labelled_lists,
+    load_lists,
     neural_scores,
     ranking_figures,
-    split_lists,
+    save_lists,
 )
 from recsys.model.trees import fit_trees, tree_scores, trees_available, usual_spread
 from recsys.newcomers import first_of_each
@@ -99,26 +102,15 @@ def collect_lists(
 def joined_lists(slices: Sequence[Slice], users: Set[str]) -> RankingLists:
     """Candidates and labels of the users' queries in every slice, with their owners."""
     numbers = {user: number for number, user in enumerate(sorted(users))}
-    parts, owners, numbered = [], [], []
+    found = []
     for number, (recommender, queries, targets) in enumerate(slices, start=1):
         picked = [i for i, query in enumerate(queries) if query.user_id in numbers]
         if not picked:
             continue
         logger.info("ranker: %d lists as of part %d of %d", len(picked), number, len(slices))
-        parts.append(collect_lists(recommender, [queries[i] for i in picked], [targets[i] for i in picked]))
-        owners += [numbers[str(queries[i].user_id)] for i in picked]
-        numbered += [number - 1] * len(picked)
-    starts = np.cumsum([0, *(part.offsets[-1] for part in parts)])
-    items = [part.items for part in parts if part.items is not None]
-    return RankingLists(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        np.concatenate([part.novel for part in parts]),
-        np.concatenate([[0], *(part.offsets[1:] + at for part, at in zip(parts, starts, strict=False))]),
-        np.array(owners, np.int64),
-        np.array(numbered, np.int64),
-        np.concatenate(items) if items else None,
-    )
+        lists = collect_lists(recommender, [queries[i] for i in picked], [targets[i] for i in picked])
+        found.append(replace(lists, owners=np.array([numbers[str(queries[i].user_id)] for i in picked])))
+    return joined(found)
 
 
 def temper_hits(lists: RankingLists, seed: int) -> RankingLists:
@@ -156,6 +148,7 @@ def train_ranker(
     path: Path,
     *,
     left_out: Sequence[str] = (),
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Fit the ranker and put its ONNX file in place once it agrees with torch.
 
@@ -168,43 +161,84 @@ def train_ranker(
         seed: Of draws and weights.
         path: Where the graph goes.
         left_out: Names of `FEATURE_GROUPS` that the ranker shall do without: for ablations.
+        kept: Where the lists go that `refit_ranker` will want; None: nowhere.
 
     Returns what the manifest says of it; with too few labelled lists there is no file and the reason.
 
     Raises:
         ArtifactError: the exported graph ranks differently from the model.
     """
+    lists, said = teaching_lists(slices, config, seed)
+    if lists is None:
+        return {"kept": False, **said}
+    if kept is not None:
+        save_lists(lists, kept)
+    hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
+    lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
+    made, figures = choose_form(lists, config, seed)
+    return {"kept": True, **said, **figures, **_put_in_place(made, lists, path)}
+
+
+def teaching_lists(
+    slices: Sequence[Slice], config: RankConfig, seed: int
+) -> tuple[RankingLists | None, dict[str, Any]]:
+    """What there is to learn from and what the manifest says of it, or None and why it is too little."""
     asked = Counter(str(query.user_id) for one in slices for query in one.queries)
     users = drawn_users(asked, config.max_lists, seed)
     if len(users) < MIN_LISTS:
-        return {"kept": False, "why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
+        return None, {"why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
     lists = joined_lists(slices, users)
     found, per_user = int(lists.labels.sum()), len(lists.labels) / len(lists)
     lists = temper_hits(lists, seed)
-    hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
-    lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
-    labelled = int(
-        sum(lists.labels[a:b].any() for a, b in zip(lists.offsets[:-1], lists.offsets[1:], strict=True))
-    )
+    labelled = len(labelled_lists(lists))
     if labelled < MIN_LISTS:
-        return {"kept": False, "why": f"{labelled} lists hold a label, {MIN_LISTS} needed"}
+        return None, {"why": f"{labelled} lists hold a label, {MIN_LISTS} needed"}
     wanted = sum(
         len(rows) for one in slices for query, rows in zip(one.queries, one.targets, strict=True)
         if query.user_id in users
     )  # fmt: skip
-    made, figures = choose_form(lists, config, seed)
-    parity = export_ranker(made, lists, path)
-    return {
-        "kept": True,
+    return lists, {
         "slices": len(slices),
         "users": len(users),
         "candidates_per_user": round(per_user, 1),
         "candidate_recall": round(found / max(wanted, 1), 4),
         "hits_left_out": found - int(lists.labels.sum()),
-        **figures,
-        FEATURE_MEANS: [float(mean) for mean in lists.features.mean(axis=0)],
-        "parity": parity,
     }
+
+
+def refit_ranker(
+    kept: Path, newer: Sequence[Slice], chosen: Mapping[str, Any], config: RankConfig, seed: int, path: Path
+) -> dict[str, Any]:
+    """Fit the form that was chosen on older lists on them and on newer ones, and put it in place.
+
+    What people want goes on changing: the newest lists teach more than as many old ones.
+
+    Args:
+        kept: Where `train_ranker` put the older lists.
+        newer: What came after them.
+        chosen: What `train_ranker` returned.
+        config: How to train.
+        seed: Of draws and weights.
+        path: Where the graph goes; what is there stays where newer slices are too small to teach.
+
+    Returns what the manifest says of it.
+
+    Raises:
+        ArtifactError: the exported graph ranks differently from the model.
+    """
+    if not chosen["kept"]:
+        return {"kept": False, "why": chosen["why"]}
+    found, said = teaching_lists(newer, config, seed)
+    if found is None:
+        return {"kept": False, **said}
+    lists = joined([load_lists(kept), found])
+    made = fit_form(lists, chosen["trees_share"], chosen["best_epoch"], config, seed)
+    return {"kept": True, **said, "lists": len(labelled_lists(lists)), **_put_in_place(made, lists, path)}
+
+
+def _put_in_place(made: Form, lists: RankingLists, path: Path) -> dict[str, Any]:
+    parity = export_ranker(made, lists, path)
+    return {FEATURE_MEANS: [float(mean) for mean in lists.features.mean(axis=0)], "parity": parity}
 
 
 def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[Form, dict[str, Any]]:
@@ -214,7 +248,7 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
     time, trees look better than they are when time goes on: they learn by heart what sold just then.
     What is chosen is then fitted on everybody.
     """
-    useful = np.sort(np.concatenate(split_lists(lists, seed)))
+    useful = labelled_lists(lists)
     verdict: dict[str, Any] = {"why": "rank.kind asks for it"}
     if config.kind != "auto":
         share = SHARES[config.kind]
@@ -224,12 +258,17 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
         share, verdict = _judged(lists, useful, config, seed)
     kind = next((name for name, one in SHARES.items() if one == share), "mix")
     logger.info("ranker: '%s', %.2f of it trees, is fitted on %d lists", kind, share, len(useful))
-    network, figures = fit_ranker(lists, config, seed)
-    if share < 1:
-        network, _ = fit_ranker(lists, config, seed, max(figures["best_epoch"], 1))
-    trees = fit_trees(lists, useful, config, seed) if share > 0 else None
-    made = _form(share, network, trees, lists, useful)
+    _, figures = fit_ranker(lists, config, seed)
+    made = fit_form(lists, share, figures["best_epoch"], config, seed)
     return made, {"kind": kind, "trees_share": share, **verdict, **figures}
+
+
+def fit_form(lists: RankingLists, share: float, epochs: int, config: RankConfig, seed: int) -> Form:
+    """A form fitted on everybody: the network for so many epochs, and the trees, with their share."""
+    useful = labelled_lists(lists)
+    network = fit_ranker(lists, config, seed, max(epochs, 1))[0] if share < 1 else None
+    trees = fit_trees(lists, useful, config, seed) if share > 0 else None
+    return _form(share, network, trees, lists, useful)
 
 
 def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) -> tuple[float, dict[str, Any]]:
@@ -258,12 +297,12 @@ def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) ->
     return best, {"why": why, "forms": {str(share): found for share, found in reached.items()}}
 
 
-def _form(share: float, network: Ranker, trees: Any, lists: RankingLists, useful: Rows) -> Form:
+def _form(share: float, network: Ranker | None, trees: Any, lists: RankingLists, useful: Rows) -> Form:
     sample = np.resize(lists.features, (512, lists.features.shape[1]))
+    if network is None:
+        return Form(tree_scores(trees), lambda: trees_graph(trees))
     if share == 0:
         return Form(neural_scores(network), lambda: network_graph(network, sample))
-    if share == 1:
-        return Form(tree_scores(trees), lambda: trees_graph(trees))
     parts = (neural_scores(network), tree_scores(trees))
     some = useful[:_SPREAD_USERS]
     spreads = (usual_spread(parts[0], lists, some), usual_spread(parts[1], lists, some))

@@ -8,8 +8,9 @@ serving feeds raw features and a value never seen before cannot run away.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recsys.artifacts import replacing
 from recsys.config import RankConfig
 from recsys.randomness import derive, generator
 from recsys.types import Floats, Rows
@@ -73,6 +75,41 @@ class RankingLists:
         )  # fmt: skip
 
 
+def joined(some: Sequence[RankingLists]) -> RankingLists:
+    """Lists one after the other, their parts of time too; whose each is must be told in all or in none."""
+    starts = np.cumsum([0, *(one.offsets[-1] for one in some)])
+    owners = [one.owners for one in some if one.owners is not None]
+    items = [one.items for one in some if one.items is not None]
+    parts, last = [], 0
+    for one in some:
+        parts.append((np.zeros(len(one), np.int64) if one.parts is None else one.parts) + last)
+        last = int(parts[-1].max(initial=last - 1)) + 1
+    return RankingLists(
+        np.concatenate([one.features for one in some]),
+        np.concatenate([one.labels for one in some]),
+        np.concatenate([one.novel for one in some]),
+        np.concatenate([[0], *(one.offsets[1:] + at for one, at in zip(some, starts, strict=False))]),
+        np.concatenate(owners) if len(owners) == len(some) else None,
+        np.concatenate(parts),
+        np.concatenate(items) if len(items) == len(some) else None,
+    )
+
+
+def save_lists(lists: RankingLists, path: Path) -> None:
+    """Write lists to one file."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        given = {one.name: getattr(lists, one.name) for one in fields(lists)}
+        np.savez(
+            file, allow_pickle=False, **{name: array for name, array in given.items() if array is not None}
+        )
+
+
+def load_lists(path: Path) -> RankingLists:
+    """Read what `save_lists` wrote."""
+    with np.load(path, allow_pickle=False) as found:
+        return RankingLists(**found)
+
+
 class Ranker(nn.Module):
     """Linear part plus a small network on clipped, standardised features."""
 
@@ -100,13 +137,18 @@ class Ranker(nn.Module):
         return total.squeeze(-1)
 
 
+def labelled_lists(lists: RankingLists) -> Rows:
+    """Places of the lists that hold a label, ascending."""
+    return np.flatnonzero([lists.labels[a:b].any() for a, b in _spans(lists)])
+
+
 def split_lists(lists: RankingLists, seed: int) -> tuple[Rows, Rows]:
     """Lists with a label, as those to fit on and those to judge by, each user's on one side.
 
     Raises:
         ValueError: fewer than ten have one.
     """
-    useful = np.flatnonzero([lists.labels[a:b].any() for a, b in _spans(lists)])
+    useful = labelled_lists(lists)
     owners = lists.users[useful]
     users = generator(seed, "ranker", "split").permutation(np.unique(owners))
     if len(users) < 10:

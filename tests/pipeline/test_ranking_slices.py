@@ -17,10 +17,18 @@ from recsys.config import load_config
 from recsys.data.interactions import load_dataset
 from recsys.data.split import temporal_cuts
 from recsys.fit import INDEX, Shop
-from recsys.loading import FACTS_FILE
-from recsys.model.ranker import RankingLists, split_lists
-from recsys.ranking import drawn_users, joined_lists
+from recsys.loading import FACTS_FILE, FEATURE_MEANS
+from recsys.model.ranker import RankingLists, joined, labelled_lists, load_lists, save_lists, split_lists
+from recsys.ranking import (
+    drawn_users,
+    fit_form,
+    joined_lists,
+    refit_ranker,
+    teaching_lists,
+    train_ranker,
+)
 from recsys.ranking_slices import ranking_slices, slice_cuts
+from recsys.scorer import OnnxScorer
 
 
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 6))
@@ -99,9 +107,52 @@ def test_lists_of_one_user_are_joined_and_never_on_both_sides(made: Made, fit: P
     twice = RankingLists(
         np.zeros((160, 2), np.float32), labels, np.ones(160, bool), np.arange(0, 161, 2), owners
     )
+    save_lists(twice, fit.parent / "lists.npz")
+    again = load_lists(fit.parent / "lists.npz")
+    np.testing.assert_array_equal(again.owners, owners)
+    np.testing.assert_array_equal(again.labels, labels)
+    assert again.parts is None
     fit_on, judged = split_lists(twice, 0)
     assert not set(owners[fit_on]) & set(owners[judged])
     assert len(fit_on) + len(judged) == 80
+
+
+def test_the_served_ranker_learns_from_newer_slices_too(
+    made: Made, fit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recsys.ranking.MIN_LISTS", 12)  # a shop of some hundred users
+    config = load_config(None, [*made.settings, "rank.slices=2", "rank.epochs=2", "rank.trees=5"])
+    shop = Shop(load_dataset(made.data, config.data), config)
+    start, end = temporal_cuts(shop.dataset.interactions["timestamp"].to_numpy(np.int64), config.split)
+    newest = Path(shutil.copytree(fit, tmp_path / "report"))
+    older = ranking_slices(fit, shop, config, start, end)
+    newer = ranking_slices(newest, shop, config, end, shop.end)
+    path, kept = tmp_path / "ranker.onnx", tmp_path / "lists.npz"
+    chosen = train_ranker(older, config.rank, 0, path, kept=kept)
+    before = path.read_bytes()
+    served = refit_ranker(kept, newer, chosen, config.rank, 0, path)
+    assert served["kept"]
+    found, said = teaching_lists(newer, config.rank, 0)
+    assert found is not None
+    assert said["users"] == served["users"]
+    both = joined([load_lists(kept), found])
+    assert both.parts is not None
+    assert sorted(set(both.parts.tolist())) == [0, 1, 2, 3]
+    assert served["lists"] == len(labelled_lists(both)) > len(labelled_lists(found))
+    np.testing.assert_allclose(served[FEATURE_MEANS], both.features.mean(axis=0), rtol=1e-5)
+    form = fit_form(both, chosen["trees_share"], chosen["best_epoch"], config.rank, 0)
+    score = OnnxScorer(path, 1).score(found.features)
+    np.testing.assert_allclose(score, form.score(found.features), atol=1e-3)
+    assert path.read_bytes() != before
+
+    unchanged = path.read_bytes()
+    monkeypatch.setattr("recsys.ranking.MIN_LISTS", 10_000)
+    few = refit_ranker(kept, newer, chosen, config.rank, 0, path)
+    assert not few["kept"]
+    assert "10000 needed" in few["why"]
+    nothing = refit_ranker(kept, newer, {"kept": False, "why": "3 users"}, config.rank, 0, path)
+    assert nothing == {"kept": False, "why": "3 users"}
+    assert path.read_bytes() == unchanged
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 3)), st.integers(1, 40))
