@@ -231,7 +231,8 @@ class RunConfig(Section):
     threads: int | None = Field(None, ge=1)
     """Threads of torch, FAISS and ONNX Runtime; None takes what the machine has."""
     refit: bool = True
-    """Fit once more on all events before export; off exports the model that was reported on."""
+    """Fit once more on all events before export, the ranker on the newest slice too; off exports what was
+    reported on."""
 
 
 class Config(Section):

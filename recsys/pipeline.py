@@ -284,21 +284,20 @@ def _ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
             return
         start, end = prepared.cut_validation, prepared.cut_report
         slices = ranking_slices(run.work / "select", prepared.shop, config, start, end)
-        kept = run.work / RANKING_LISTS if config.run.refit else None
-        figures.update(train_ranker(slices, config.rank, config.run.seed, path, kept=kept))
+        lists_to = run.work / RANKING_LISTS if config.run.refit else None
+        figures.update(train_ranker(slices, config.rank, config.run.seed, path, lists_to=lists_to))
 
 
 def _refit_ranker(run: OpenRun, prepared: Prepared, config: Config) -> None:
     """The ranker that is served learns from the newest slice too, after that slice has measured the run."""
-    if not run.leads or not config.rank.enabled or not config.run.refit:
+    if not run.leads or not config.run.refit or not run.manifest.stages["ranker"]["kept"]:
         return
     with run.stage(SERVED_RANKER) as figures:
-        newer = ranking_slices(
-            run.work / "report", prepared.shop, config, prepared.cut_report, prepared.shop.end
-        )
-        kept, path = run.work / RANKING_LISTS, run.folder / "ranker.onnx"
-        chosen, seed = run.manifest.stages["ranker"], config.run.seed
-        figures.update(refit_ranker(kept, newer, chosen, config.rank, seed, path))
+        start, end = prepared.cut_report, prepared.shop.end
+        newer = ranking_slices(run.work / "report", prepared.shop, config, start, end)
+        older, chosen = run.work / RANKING_LISTS, run.manifest.stages["ranker"]
+        path, seed = run.folder / "ranker.onnx", config.run.seed
+        figures.update(refit_ranker(older, newer, chosen, config.rank, seed, path))
 
 
 def _new_places(run: OpenRun, prepared: Prepared, raw: Floats, config: Config) -> None:

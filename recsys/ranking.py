@@ -148,7 +148,7 @@ def train_ranker(
     path: Path,
     *,
     left_out: Sequence[str] = (),
-    kept: Path | None = None,
+    lists_to: Path | None = None,
 ) -> dict[str, Any]:
     """Fit the ranker and put its ONNX file in place once it agrees with torch.
 
@@ -161,7 +161,7 @@ def train_ranker(
         seed: Of draws and weights.
         path: Where the graph goes.
         left_out: Names of `FEATURE_GROUPS` that the ranker shall do without: for ablations.
-        kept: Where the lists go that `refit_ranker` will want; None: nowhere.
+        lists_to: Where the lists go that `refit_ranker` will want; None: nowhere.
 
     Returns what the manifest says of it; with too few labelled lists there is no file and the reason.
 
@@ -171,8 +171,8 @@ def train_ranker(
     lists, said = teaching_lists(slices, config, seed)
     if lists is None:
         return {"kept": False, **said}
-    if kept is not None:
-        save_lists(lists, kept)
+    if lists_to is not None:
+        save_lists(lists, lists_to)
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
     made, figures = choose_form(lists, config, seed)
@@ -207,16 +207,14 @@ def teaching_lists(
 
 
 def refit_ranker(
-    kept: Path, newer: Sequence[Slice], chosen: Mapping[str, Any], config: RankConfig, seed: int, path: Path
+    older: Path, newer: Sequence[Slice], chosen: Mapping[str, Any], config: RankConfig, seed: int, path: Path
 ) -> dict[str, Any]:
     """Fit the form that was chosen on older lists on them and on newer ones, and put it in place.
 
-    What people want goes on changing: the newest lists teach more than as many old ones.
-
     Args:
-        kept: Where `train_ranker` put the older lists.
+        older: Where `train_ranker` put its lists.
         newer: What came after them.
-        chosen: What `train_ranker` returned.
+        chosen: What `train_ranker` said of the ranker that it kept.
         config: How to train.
         seed: Of draws and weights.
         path: Where the graph goes; what is there stays where newer slices are too small to teach.
@@ -226,12 +224,10 @@ def refit_ranker(
     Raises:
         ArtifactError: the exported graph ranks differently from the model.
     """
-    if not chosen["kept"]:
-        return {"kept": False, "why": chosen["why"]}
     found, said = teaching_lists(newer, config, seed)
     if found is None:
         return {"kept": False, **said}
-    lists = joined([load_lists(kept), found])
+    lists = joined([load_lists(older), found])
     made = fit_form(lists, chosen["trees_share"], chosen["best_epoch"], config, seed)
     return {"kept": True, **said, "lists": len(labelled_lists(lists)), **_put_in_place(made, lists, path)}
 

@@ -14,6 +14,7 @@ from recsys.augment.policy import load_policy
 from recsys.cli import main
 from recsys.config import AugmentConfig, load_config
 from recsys.errors import ConfigError
+from recsys.loading import FEATURE_MEANS, _feature_means
 from recsys.policy_choice import OFF, choose_policy, falls_behind, is_open, require_policies, with_policy
 
 
@@ -103,8 +104,10 @@ def enough(*_: object) -> None:
 @pytest.fixture(scope="module")
 def auto(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("auto")
-    settings = run_settings(made, "augment.policy=auto")
-    assert main(["run", "--data", str(made.data), "--out", str(out), *settings]) == 0
+    settings = run_settings(made, "augment.policy=auto", "rank.slices=1", "rank.trees=5")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recsys.ranking.MIN_LISTS", 12)  # so that a shop of some hundred users has a ranker
+        assert main(["run", "--data", str(made.data), "--out", str(out), *settings]) == 0
     return (out / "live").resolve()
 
 
@@ -122,6 +125,19 @@ def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
     assert (auto / "training" / "select").is_dir()
     assert not (auto / "training" / "policies").exists()
     assert stages["select"]["seconds"] < said["seconds"]  # it found the fit done
+
+
+@pytest.mark.slow
+def test_the_ranker_that_is_served_has_learned_from_the_newest_slice(auto: Path) -> None:
+    stages = load_manifest(auto).stages
+    taught, served = stages["ranker"], stages["served_ranker"]
+    assert taught["kept"]
+    assert served["kept"]
+    assert served["lists"] > served["users"] > 12, "those of validation too"
+    means = _feature_means(load_manifest(auto))
+    assert means is not None
+    np.testing.assert_allclose(means, served[FEATURE_MEANS], rtol=1e-6)
+    assert served[FEATURE_MEANS] != taught[FEATURE_MEANS]
 
 
 def test_a_run_ends_a_candidate_that_is_far_behind(
