@@ -61,7 +61,10 @@ def augmenter(
     side: OnlineSide, policy: Policy = FULL, clock=None, seed: int = 0, **settings
 ) -> OnlineAugmenter:
     more = {} if clock is None else {"clock": clock}
-    return OnlineAugmenter(policy, VOCABULARY, OnlineConfig(**settings), seed, side=side, **more)
+    config = OnlineConfig(
+        **{"budget_ms": 60_000, **settings}
+    )  # unless a test is about it, time plays no part
+    return OnlineAugmenter(policy, VOCABULARY, config, seed, side=side, **more)
 
 
 def ask(items: list[str], user: str | None = "ann", num_events: int | None = None, **more) -> Query:

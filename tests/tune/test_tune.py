@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 
 import numpy as np
@@ -132,7 +133,8 @@ def test_what_validation_liked_and_new_events_do_not_is_not_taken(tmp_path):
     assert "the defaults are best" in "\n".join(summary(tmp_path, result))
     neither = go(World(Clock(), real=0.0), tmp_path / "b")
     assert neither.verdict.outcome == "defaults"
-    assert "includes zero" in neither.verdict.reason
+    # One time in forty what changes nothing looks like harm: it is not taken either way.
+    assert re.search("includes zero|lies below zero", neither.verdict.reason)
 
 
 def test_where_nothing_is_better_the_newest_slice_is_not_looked_at(tmp_path):
