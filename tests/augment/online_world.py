@@ -61,9 +61,8 @@ def augmenter(
     side: OnlineSide, policy: Policy = FULL, clock=None, seed: int = 0, **settings
 ) -> OnlineAugmenter:
     more = {} if clock is None else {"clock": clock}
-    config = OnlineConfig(
-        **{"budget_ms": 60_000, **settings}
-    )  # unless a test is about it, time plays no part
+    # Unless a test is about it, time plays no part.
+    config = OnlineConfig(**{"budget_ms": 60_000, **settings})
     return OnlineAugmenter(policy, VOCABULARY, config, seed, side=side, **more)
 
 
