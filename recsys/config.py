@@ -188,8 +188,8 @@ class RankConfig(Section):
     network with as much of the trees as ranks lists newer than those it was fitted on best. All are one ONNX
     graph in serving."""
     slices: int = Field(3, ge=1, le=6)
-    """Parts of the validation slice that teach the ranker, each with lists as of its beginning and labels of
-    what users took within it."""
+    """Parts of the validation slice, and of the newest one for what is served, that teach the ranker, each
+    with lists as of its beginning and labels of what users took within it."""
     trees: int = Field(150, ge=1)
     """Trees of the boosted form."""
     leaves: int = Field(15, ge=2)
@@ -203,7 +203,8 @@ class RankConfig(Section):
     learning_rate: float = Field(2e-3, gt=0)
     """Rate of AdamW."""
     max_lists: int = Field(8000, ge=1)
-    """Lists that train the ranker at most, one per user and slice; of more, users are drawn."""
+    """Lists that train the ranker at most, one per user and part, of each of the two; of more, users are
+    drawn."""
     new_items: int | None = Field(None, ge=0, le=10)
     """Of the first twenty places, how many hold items that nobody has had, moved up into the second ten where
     ranking brings too few: it buys them their first buyers and costs places 11 to 20 some that sell; the

@@ -171,10 +171,10 @@ def train_ranker(
     lists, said = teaching_lists(slices, config, seed)
     if lists is None:
         return {"kept": False, **said}
-    if lists_to is not None:
-        save_lists(lists, lists_to)
     hidden = [name for group in left_out for name in FEATURE_GROUPS[group]]
     lists.features[:, [RANK_FEATURES.index(name) for name in hidden]] = 0
+    if lists_to is not None:
+        save_lists(lists, lists_to)
     made, figures = choose_form(lists, config, seed)
     return {"kept": True, **said, **figures, **_put_in_place(made, lists, path)}
 
@@ -219,7 +219,7 @@ def refit_ranker(
         seed: Of draws and weights.
         path: Where the graph goes; what is there stays where newer slices are too small to teach.
 
-    Returns what the manifest says of it.
+    Returns what the manifest says of it: `lists` are those of both, all else is of the newer slices.
 
     Raises:
         ArtifactError: the exported graph ranks differently from the model.
@@ -227,7 +227,9 @@ def refit_ranker(
     found, said = teaching_lists(newer, config, seed)
     if found is None:
         return {"kept": False, **said}
+    # Each has numbered its owners for itself, which splits nothing here: everybody is fitted on.
     lists = joined([load_lists(older), found])
+    logger.info("ranker: '%s' is fitted on the newest lists too, %d in all", chosen["kind"], len(lists))
     made = fit_form(lists, chosen["trees_share"], chosen["best_epoch"], config, seed)
     return {"kept": True, **said, "lists": len(labelled_lists(lists)), **_put_in_place(made, lists, path)}
 

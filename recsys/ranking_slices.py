@@ -1,7 +1,8 @@
-"""The parts of the validation slice that teach the ranker: lists as retrieval makes them when each begins."""
+"""The parts of a slice of time that teach the ranker: lists as retrieval makes them when each begins."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Set
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,8 @@ from numpy.typing import NDArray
 from recsys.config import Config
 from recsys.fit import Shop, held_out_queries, load_fit, write_later
 from recsys.ranking import Slice
+
+logger = logging.getLogger(__name__)
 
 
 def slice_cuts(times: NDArray[np.int64], start: int, end: int, num: int) -> list[int]:
@@ -46,6 +49,7 @@ def ranking_slices(
     found = []
     for number, (begin, finish) in enumerate(pairwise([*cuts, end])):
         folder = fit.with_name(f"{fit.name}-{number + 1}") if number else fit
+        logger.info("ranker: what was known when part %d of %d begins", number + 1, len(cuts))
         if number:
             write_later(folder, fit, shop, begin)
         answers = shop.answers(begin, finish)

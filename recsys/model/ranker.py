@@ -76,14 +76,14 @@ class RankingLists:
 
 
 def joined(some: Sequence[RankingLists]) -> RankingLists:
-    """Lists one after the other, their parts of time too; whose each is must be told in all or in none."""
+    """Lists one after the other, and their parts of time too; owners and items where all of them tell."""
     starts = np.cumsum([0, *(one.offsets[-1] for one in some)])
     owners = [one.owners for one in some if one.owners is not None]
     items = [one.items for one in some if one.items is not None]
-    parts, last = [], 0
+    parts: list[NDArray[np.int64]] = []
     for one in some:
-        parts.append((np.zeros(len(one), np.int64) if one.parts is None else one.parts) + last)
-        last = int(parts[-1].max(initial=last - 1)) + 1
+        own = np.zeros(len(one), np.int64) if one.parts is None else one.parts
+        parts.append(own + (int(parts[-1].max()) + 1 if parts else 0))
     return RankingLists(
         np.concatenate([one.features for one in some]),
         np.concatenate([one.labels for one in some]),

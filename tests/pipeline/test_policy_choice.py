@@ -122,6 +122,8 @@ def test_a_run_says_what_it_chose_and_why(auto: Path) -> None:
     assert min(said["epochs"].values()) >= 1
     makes_rows = said["policy"] != OFF and bool(load_policy(said["policy"]).history.ops.ops)
     assert bool(stages["select"]["augmented_rows"]) == makes_rows
+    for fit in ("select", "report", "final"):  # every fit is augmented as was chosen
+        assert (auto / "augmented" / f"{fit}_histories.parquet").is_file() == makes_rows
     assert (auto / "training" / "select").is_dir()
     assert not (auto / "training" / "policies").exists()
     assert stages["select"]["seconds"] < said["seconds"]  # it found the fit done

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
+import zlib
 
 import numpy as np
 import pytest
@@ -69,9 +69,9 @@ class World:
         rng = np.random.default_rng(seed)
         users = np.array([f"u{i}" for i in range(300)])
         figures = 0.3 + 0.05 * rng.standard_normal(300) + self.real * self.worth(values)
-        noise = 0.01 * np.random.default_rng(
-            [seed, hash(str(sorted(values.items()))) % 1000]
-        ).standard_normal(300)
+        # Not `hash`, which is another in every process: one time in forty nothing would look like harm.
+        own = zlib.crc32(str(sorted(values.items())).encode())
+        noise = 0.01 * np.random.default_rng([seed, own]).standard_normal(300)
         return Score(users, {"ndcg@10": figures + noise, "recall@20": figures}, 5.0, 3)
 
 
@@ -133,8 +133,7 @@ def test_what_validation_liked_and_new_events_do_not_is_not_taken(tmp_path):
     assert "the defaults are best" in "\n".join(summary(tmp_path, result))
     neither = go(World(Clock(), real=0.0), tmp_path / "b")
     assert neither.verdict.outcome == "defaults"
-    # One time in forty what changes nothing looks like harm: it is not taken either way.
-    assert re.search("includes zero|lies below zero", neither.verdict.reason)
+    assert "includes zero" in neither.verdict.reason
 
 
 def test_where_nothing_is_better_the_newest_slice_is_not_looked_at(tmp_path):
