@@ -114,11 +114,10 @@ def adapt_encoder(
     raw = encoder.encode(texts) if raw is None else raw
     whitening = Whitening.fit(raw, config.model.dim, config.model.item_bias)
     vectors = whitening.apply(raw)
-    distinct = list(dict.fromkeys(text for text in texts if text.strip()))
-    if len(distinct) < FEWEST_TEXTS:
-        why = f"{len(distinct)} distinct texts; {FEWEST_TEXTS} are the least to learn from"
+    training = Pretraining.on(encoder, texts, config, folder)
+    if training is None:
+        why = f"under {FEWEST_TEXTS} distinct texts, the least to learn from"
         return PretrainResult(False, encoder, whitening, vectors, {"kept": False, "why": why})
-    training = _Training(encoder, distinct, config, folder)
     with deterministic(encoder.device):
         training.run(progress, on_step)
         masked_lm = training.report()
@@ -166,8 +165,16 @@ class _Fits:
         )  # fmt: skip
 
 
-class _Training:
-    """The masked-language-model loop with what it carries from step to step."""
+class Pretraining:
+    """The masked-language-model loop with what it carries between steps; `masked` is a copy that learns."""
+
+    @classmethod
+    def on(
+        cls, encoder: TextEncoder, texts: Sequence[str], config: Config, folder: Path
+    ) -> Pretraining | None:
+        """The loop over the distinct texts of a catalogue; None where there are too few to learn from."""
+        distinct = list(dict.fromkeys(text for text in texts if text.strip()))
+        return cls(encoder, distinct, config, folder) if len(distinct) >= FEWEST_TEXTS else None
 
     def __init__(self, encoder: TextEncoder, distinct: list[str], config: Config, folder: Path) -> None:
         self.config, self.folder, self.seed = config.pretrain, folder, config.run.seed
@@ -190,7 +197,8 @@ class _Training:
             distinct, encoder.precision,
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+    def run(self, progress: bool, on_step: Callable[[int], None] | None = None) -> None:
+        """Take every step that was not taken before; `on_step` is told how many are done."""
         first = self._restore()
         self.before = self.before or self._judge()
         board = open_board(self.folder, self.group)

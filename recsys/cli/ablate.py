@@ -1,4 +1,4 @@
-"""`recsys ablate`: what each op, source, feature group and training option is worth on one shop's data."""
+"""`recsys ablate`: what each op, source, feature group and option of training is worth on one shop's data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from recsys.cli.options import (
     workers_option,
 )
 
-CHOICES = ("ops", "sources", "features", "training", "all")
+CHOICES = ("ops", "sources", "features", "training", "encoder", "all")
 
 
 @click.command("ablate", context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,7 +28,8 @@ CHOICES = ("ops", "sources", "features", "training", "all")
     type=click.Choice(CHOICES),
     required=True,
     help="ops: each alone against off. sources, features: each left out of whole lists. training: each "
-    "option of the towers the other way.",
+    "option of the towers the other way. encoder: each option of pretraining and fine-tuning likewise, the "
+    "encoder trained in every training.",
 )
 @seeds_option("Trainings of every arm.", 5)
 @task_option()
@@ -53,11 +54,12 @@ def command(
     from recsys.compare.lists import WholeLists
     from recsys.compare.run import Order, run_compare
     from recsys.compare.trainings import TowersAlone
+    from recsys.compare.tuned import TunedTowers
     from recsys.compare.words import write_files
     from recsys.config import load_config
     from recsys.evaluate.evaluate import TASKS
 
-    quiet("recsys.train", "recsys.arms")
+    quiet("recsys.train", "recsys.arms", "recsys.tuning")
     effective = load_config(config, settings)
     judged = next(one for one in TASKS if one == task)
     for one in WHAT:
@@ -68,7 +70,7 @@ def command(
             out,
             ablation(one, effective),
             Order(seeds, task=judged, drop_idle=True),
-            WholeLists if one in DEEP else TowersAlone,
+            WholeLists if one in DEEP else TunedTowers if one == "encoder" else TowersAlone,
             say,
             equal_steps=one == "ops",
             workers=workers,

@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 @click.option(
     "--finetune",
     is_flag=True,
-    help="Fine-tune the text encoder in every training, on the texts of its arm: minutes each without a GPU.",
+    help="Train the text encoder in every training, as [finetune] and [pretrain] say, on the texts of its "
+    "arm: minutes each without a GPU.",
 )
 @click.option(
     "--placebos/--no-placebos",
@@ -98,6 +99,11 @@ def command(
 
     quiet("recsys.train", "recsys.arms", "recsys.tuning")
     entered = enter([*arms, *more], config, settings, placebos=placebos)
+    if finetune and not (entered.config.finetune.enabled or entered.config.pretrain.enabled):
+        raise InputError(
+            "--finetune, but finetune.enabled and pretrain.enabled are false",
+            hint="Leave out --finetune, or switch one of the two on",
+        )
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
         depth = WholeLists if lists else TunedTowers if finetune else TowersAlone

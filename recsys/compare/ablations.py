@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args, get_origin
 
@@ -23,13 +24,15 @@ from recsys.placebo import PLACEBOS
 from recsys.rank_features import FEATURE_GROUPS, SOURCES
 from recsys.retrieve import WEIGHED
 
-What = Literal["ops", "sources", "features", "training"]
-WHAT: tuple[What, ...] = ("ops", "sources", "features", "training")
+What = Literal["ops", "sources", "features", "training", "encoder"]
+WHAT: tuple[What, ...] = get_args(What)
 DEEP: frozenset[What] = frozenset({"sources", "features"})
 """Ablations that show in whole lists alone."""
 DEFAULT = "default"
 TOWER_SECTIONS = ("model", "train")
 """Settings that fitting the towers reads."""
+ENCODER_SECTIONS = ("pretrain", "finetune")
+"""Settings that training the text encoder reads."""
 
 
 def ablation(what: What, config: Config) -> Entered:
@@ -52,7 +55,9 @@ def ablation(what: What, config: Config) -> Entered:
         case "features":
             return Entered(config, (_default(config, DEFAULT), *without_features(config)))
         case "training":
-            return _against_default(config, flipped(config))
+            return _against_default(config, flipped(config, TOWER_SECTIONS))
+        case "encoder":
+            return _against_default(config, flipped(config, ENCODER_SECTIONS))
 
 
 def single_ops(config: Config) -> Iterator[Contender]:
@@ -82,24 +87,27 @@ def without_features(config: Config) -> Iterator[Contender]:
         yield replace(_default(config, f"without {name}"), unseen=(name,))
 
 
-def flipped(config: Config) -> dict[str, dict[str, Any]]:
-    """Every training option the other way: switches over, choices to each other choice, strengths to zero.
+def flipped(config: Config, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Every option of some sections the other way.
 
-    A strength that is zero takes the value its field gives as an example. Settings that the machine decides
-    (`auto`), and sizes that cannot be zero, are no options.
+    Switches are turned over, choices go to each other choice, strengths to zero, and a strength that is zero
+    takes the value its field gives as an example. Settings that the machine decides (`auto`), and sizes that
+    cannot be zero, are no options. A name that two of the sections have is shown with its section.
     """
     found: dict[str, dict[str, Any]] = {}
-    for section in TOWER_SECTIONS:
-        table = getattr(config, section)
+    tables = {section: getattr(config, section) for section in sections}
+    names = Counter(name for table in tables.values() for name in type(table).model_fields)
+    for section, table in tables.items():
         for name, field in type(table).model_fields.items():
             now = getattr(table, name)
+            shown = name if names[name] == 1 else f"{section}.{name}"
             for value in _others(field, now):
                 changes = {f"{section}.{name}": value}
                 try:
                     with_settings(config, changes)
                 except ConfigError:  # two settings that exclude each other: not an option here
                     continue
-                found[f"{name}={_short(value)}"] = changes
+                found[f"{shown}={_short(value)}"] = changes
     return found
 
 

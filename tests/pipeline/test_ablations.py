@@ -7,7 +7,15 @@ import pytest
 
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS
-from recsys.compare.ablations import DEEP, TOWER_SECTIONS, WHAT, ablation, flipped, quotas, without_sources
+from recsys.compare.ablations import (
+    ENCODER_SECTIONS,
+    TOWER_SECTIONS,
+    WHAT,
+    ablation,
+    flipped,
+    quotas,
+    without_sources,
+)
 from recsys.config import Config, RankConfig, load_config, with_settings
 from recsys.evaluate.contrast import Finding
 from recsys.evaluate.paired import pair
@@ -50,23 +58,29 @@ def test_every_op_that_needs_no_more_stands_alone_against_off() -> None:
     assert len(set(identities)) == len(identities)
 
 
-def test_options_are_flipped_one_at_a_time_and_stay_valid() -> None:
+@pytest.mark.parametrize("sections", [TOWER_SECTIONS, ENCODER_SECTIONS])
+def test_options_are_flipped_one_at_a_time_and_stay_valid(sections: tuple[str, ...]) -> None:
     config = Config()
-    arms = flipped(config)
-    assert "negatives=in_batch" in arms
+    arms = flipped(config, sections)
     assert "residual_dropout=0.0" in arms
-    assert not any(name.startswith(("precision", "batch_size", "max_epochs")) for name in arms)
+    assert not any(name.startswith(("precision", "batch_size", "max_epochs", "steps")) for name in arms)
     for name, changes in arms.items():
         assert len(changes) == 1, name
         assert with_settings(config, changes) != config
-        assert next(iter(changes)).partition(".")[0] in TOWER_SECTIONS
-    switches = [
-        name
-        for section in TOWER_SECTIONS
+        assert next(iter(changes)).partition(".")[0] in sections
+    switches = {
+        f"{section}.{name}"
+        for section in sections
         for name, value in getattr(config, section)
         if isinstance(value, bool)
-    ]
-    assert all(any(arm.startswith(f"{name}=") for arm in arms) for name in switches)
+    }
+    assert switches <= {setting for changes in arms.values() for setting in changes}
+
+
+def test_options_that_share_a_name_are_shown_with_their_section() -> None:
+    towers, encoder = (flipped(Config(), sections) for sections in (TOWER_SECTIONS, ENCODER_SECTIONS))
+    assert "negatives=in_batch" in towers
+    assert {"finetune.enabled=false", "pretrain.enabled=true", "candidates=all"} <= set(encoder)
 
 
 def test_arms_of_an_ablation_differ_in_one_thing() -> None:
@@ -74,7 +88,7 @@ def test_arms_of_an_ablation_differ_in_one_thing() -> None:
         first, *others = ablation(what, Config()).contenders
         assert not first.changes
         assert not first.unseen
-        if what in DEEP or what == "training":
+        if what != "ops":
             assert all(bool(one.changes) != bool(one.unseen) for one in others)
             assert all(one.identity == first.identity for one in others)
 
@@ -136,9 +150,9 @@ def test_many_arms_stand_in_one_table() -> None:
 
 
 def test_an_option_that_is_off_takes_the_example_of_its_field() -> None:
-    arms = flipped(Config())
+    arms = flipped(Config(), TOWER_SECTIONS)
     assert arms["hard_negatives=10"] == {"train.hard_negatives": 10}
-    for section in TOWER_SECTIONS:
+    for section in (*TOWER_SECTIONS, *ENCODER_SECTIONS):
         table = getattr(Config(), section)
         for name, field in type(table).model_fields.items():
             value = getattr(table, name)

@@ -18,9 +18,11 @@ from whole_run import write_tiny_bert
 from recsys.arms import Arm, Trials
 from recsys.cli import main
 from recsys.compare.contenders import Contender, enter
+from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.run import Order, run_compare
 from recsys.compare.trainings import TowersAlone, Turn, duration, new_items, refuse_unequal_steps
+from recsys.compare.tuned import TunedTowers
 from recsys.config import Config, load_config
 from recsys.errors import ArtifactError, LeakageError, RecsysError
 from recsys.search.bench import no_better_for
@@ -286,6 +288,30 @@ def test_every_arm_fine_tunes_its_encoder(done: Shop, capsys: pytest.CaptureFixt
 
 def test_an_encoder_of_their_own_is_not_for_whole_lists(done: Shop, tmp_path: Path) -> None:
     assert main(done.arguments(tmp_path / "o", "--lists", "--finetune")) == 2
+
+
+def test_an_encoder_that_nothing_trains_is_refused(done: Shop, tmp_path: Path) -> None:
+    assert main(done.arguments(tmp_path / "o", "--finetune", "--set", "finetune.enabled=false")) == 2
+
+
+def test_an_encoder_is_trained_as_far_as_settings_say(trials: Trials) -> None:
+    off, misspelled = Contender(Arm.of("off")), Misspelled(trials)
+    alone = TowersAlone(trials, misspelled).outcome(off, 0, 1, 1.0)
+    depth = TunedTowers(trials, misspelled)
+
+    def trained(**changes: object) -> Kept:
+        short = {"finetune.steps": 4, "pretrain.steps": 4, "finetune.learning_rate": 0.01} | changes
+        return depth.outcome(replace(off, changes=short), 0, 1, 1.0)
+
+    published = trained(**{"finetune.enabled": False})
+    tuned = trained()
+    adapted = trained(**{"finetune.enabled": False, "pretrain.enabled": True})
+    both = trained(**{"pretrain.enabled": True})
+    assert np.array_equal(published.lists, alone.lists), "what neither trains is the encoder as published"
+    assert published.about["steps"] == adapted.about["steps"] == alone.about["steps"]
+    assert tuned.about["steps"] == both.about["steps"] == alone.about["steps"] + 4
+    lists = [one.lists for one in (published, tuned, adapted, both)]
+    assert all(not np.array_equal(a, b) for i, a in enumerate(lists) for b in lists[i + 1 :])
 
 
 # Whole lists, and ablations over them.
