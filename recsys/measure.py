@@ -22,6 +22,7 @@ from recsys.data.split import held_out_targets
 from recsys.evaluate.answers import AnswerSheet, Histories, answer_sheet, training_histories
 from recsys.evaluate.baselines import Baseline
 from recsys.evaluate.evaluate import TASKS, Comparison, Evaluation, Task, compare
+from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE, hindsight
 from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.report import ReportContent, write_report
 from recsys.evaluate.segments import ItemFields, Segment, standard_segments
@@ -74,6 +75,8 @@ class Measured:
         notes = [*say_left_out(self.left_out), *say_cases(self.cases)]
         if TOWERS in names:
             notes.append(f"{TOWERS}: the run's two towers alone, a part of it and no baseline.")
+        if HINDSIGHT in names:
+            notes.append(HINDSIGHT_NOTE)
         return notes
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,7 +152,8 @@ class Table:
     ) -> tuple[list[Evaluation], list[Comparison]]:
         """The run's lists beside the baselines', by task, and its difference to the best of them.
 
-        The first of `ours` is the run; others are parts of it, shown and not compared.
+        The first of `ours` is the run; others are parts of it, shown and not compared. Beside baselines
+        stands what hindsight would have shown.
         """
         measure = Measure(segments, self.space, seed=self.seed)
         others = measure_baselines(sheet, self.train, self.baselines, measure, tasks=tasks, k=K)
@@ -158,6 +162,8 @@ class Table:
         for task in tasks:
             mine = [measure(lists(task), sheet, task, name) for name, lists in ours.items()]
             evaluations += [*mine, *others[task]]
+            if others[task]:
+                evaluations.append(measure(hindsight(sheet, task, K), sheet, task, HINDSIGHT))
             if others[task] and len(mine[0].users):
                 best = max(others[task], key=lambda one: one[HEADLINE].mean)
                 comparisons.append(compare(mine[0], best, seed=self.seed))

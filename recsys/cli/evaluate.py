@@ -15,6 +15,7 @@ from recsys.cli.options import task_option, wide_console
 from recsys.errors import DependencyError, InputError
 from recsys.evaluate.answers import AnswerSheet, Protocol, load_split, read_table
 from recsys.evaluate.evaluate import Comparison, Evaluation, Task, as_json, compare
+from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE, hindsight
 from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.segments import ItemFields, standard_segments
 from recsys.evaluate.standard import standard_baselines
@@ -161,7 +162,8 @@ def _of_lists(folder: Path, recs: Path, vs: Path | None, wanted: Wanted) -> None
         chosen = standard_baselines(train, table)
         others = measure_baselines(sheet, train, chosen.baselines, measure, tasks=(wanted.task,))
         evaluations += others[wanted.task]
-        notes = say_left_out(chosen.left_out)
+        evaluations.append(measure(hindsight(sheet, wanted.task), sheet, wanted.task, HINDSIGHT))
+        notes = [*say_left_out(chosen.left_out), HINDSIGHT_NOTE]
     _show(wanted, f"Evaluation on {folder.name}", evaluations, comparisons, notes)
 
 

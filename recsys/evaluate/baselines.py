@@ -63,14 +63,21 @@ class Popular:
 
     def rank(self, users: Histories, k: int, exclude: ItemSets | None = None) -> Rows:
         """One list for all, less what each must not get."""
-        longest = int(exclude.sizes.max(initial=0)) if exclude is not None else 0
-        top = self._order[: k + longest]
-        lists = np.full((len(users), k), -1, np.int64)
-        for part in blocks(np.full(len(users), len(top)), DENSE_CELLS):
-            size = part.stop - part.start
-            drop = None if exclude is None else exclude.take(np.arange(part.start, part.stop))
-            lists[part] = clean_lists(np.tile(top, (size, 1)), self._num_items, k, drop)
-        return lists
+        return same_for_all(self._order, len(users), self._num_items, k, exclude)
+
+
+def same_for_all(
+    order: Rows, num_users: int, num_items: int, k: int, exclude: ItemSets | None = None
+) -> Rows:
+    """(num_users, k) the first items of one order, less what each user must not get."""
+    longest = int(exclude.sizes.max(initial=0)) if exclude is not None else 0
+    top = order[: k + longest]
+    lists = np.full((num_users, k), -1, np.int64)
+    for part in blocks(np.full(num_users, len(top)), DENSE_CELLS):
+        size = part.stop - part.start
+        drop = None if exclude is None else exclude.take(np.arange(part.start, part.stop))
+        lists[part] = clean_lists(np.tile(top, (size, 1)), num_items, k, drop)
+    return lists
 
 
 class ItemKnn:

@@ -29,7 +29,16 @@ def test_tables_with_baselines(
         "--markdown", tmp_path / "r.md",
     )  # fmt: skip
     assert status == 0
-    for expected in ("lists", "popular_30d", "item_knn", "text_whitened", "fusion", "1-3 (n=26)", "0.07939"):
+    for expected in (
+        "lists",
+        "popular_30d",
+        "item_knn",
+        "text_whitened",
+        "fusion",
+        "hindsight",
+        "1-3 (n=26)",
+        "0.07939",
+    ):
         assert expected in out, expected
     assert (tmp_path / "r.html").read_text().startswith("<!doctype html>")
     assert "| item_knn |" in (tmp_path / "r.md").read_text()

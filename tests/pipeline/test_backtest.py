@@ -14,6 +14,7 @@ from recsys.backtest import measure_run
 from recsys.cli import main
 from recsys.data.interactions import load_dataset
 from recsys.errors import InputError
+from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE
 from recsys.fit import Shop
 from recsys.measure import K, case_queries, later_cases
 
@@ -51,6 +52,9 @@ def test_both_protocols_are_measured_beside_the_baselines(made: Made, later: Pat
         assert names[:2] == ["recsys", "towers"]
         assert {"popular", "item_knn", "ease", "ease_decay", "text_whitened", "fusion"} <= set(names)
         assert {(one.protocol, one.task) for one in measured.evaluations} == {(protocol, task)}
+        assert names[-1] == HINDSIGHT
+        assert measured.comparisons[0].other != HINDSIGHT, "it is no baseline"
+        assert HINDSIGHT_NOTE in measured.notes()
         assert len({len(one.users) for one in measured.evaluations}) == 1
         assert measured.comparisons[0].name == "recsys"
     assert sheet.cases == {}
