@@ -72,7 +72,7 @@ def test_normal_text_has_no_control_characters_and_single_blanks(raw: str) -> No
 
 
 def test_a_hostile_megabyte_takes_no_time() -> None:
-    start = time.perf_counter()
+    start = time.process_time()  # what others do on the machine is no fault of the text
     for raw in (
         "<script>" * 130_000,
         "<a " * 350_000,
@@ -81,4 +81,4 @@ def test_a_hostile_megabyte_takes_no_time() -> None:
         " \u200b" * 500_000,
     ):
         assert len(normalise_text(raw)) <= 2000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 10, "what grows with the square of the length takes hours"

@@ -10,7 +10,7 @@ from recsys.errors import ConfigError
 from recsys.model.encoder import TextEncoder
 from recsys.model.masked_lm import MaskedLm
 from recsys.model.masking import MaskableTexts
-from recsys.pretrain import MASKED_LM, _Training, adapt_encoder
+from recsys.pretrain import MASKED_LM, Pretraining, adapt_encoder
 from recsys.randomness import generator
 
 COLOURS, THINGS = ["red", "blue", "green"], ["tea", "cup", "mug", "bag", "hat", "lamp", "soap", "oil"]
@@ -42,7 +42,7 @@ def weights(encoder):
 
 
 def trained(encoder, texts, settings, folder, on_step=None):
-    training = _Training(encoder, texts, settings, folder)
+    training = Pretraining(encoder, texts, settings, folder)
     training.run(False, on_step)
     return training
 
@@ -128,7 +128,7 @@ def test_a_tokenizer_without_a_mask_is_refused(encoder, catalogue, monkeypatch):
 
 
 def test_a_built_head_begins_at_the_frequencies(encoder, catalogue, settings, tmp_path):
-    training = _Training(encoder, catalogue, settings, tmp_path)
+    training = Pretraining(encoder, catalogue, settings, tmp_path)
     assert training.masked.built
     size = len(encoder.tokenizer)
     counts = training.texts.frequencies(training.fit, size)
@@ -178,7 +178,7 @@ def test_it_learns_which_thing_goes_with_which_colour(encoder, catalogue, settin
 
 
 def test_held_out_texts_are_never_trained_on(encoder, catalogue, settings, tmp_path):
-    training = _Training(encoder, catalogue, settings, tmp_path)
+    training = Pretraining(encoder, catalogue, settings, tmp_path)
     assert len(training.held_out) == 2
     assert not set(training.held_out) & set(training.fit)
     seen = np.concatenate([batch for turn in range(3) for batch in training._batches(turn)])
@@ -215,7 +215,7 @@ def test_only_top_layers_and_the_head_learn(encoder, catalogue, settings, tmp_pa
 
 def test_it_is_budgeted_by_passes(encoder, catalogue, settings, tmp_path):
     few = settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update={"max_passes": 0.5})})
-    training = _Training(encoder, catalogue, few, tmp_path)
+    training = Pretraining(encoder, catalogue, few, tmp_path)
     assert training.num_steps == int(np.ceil(0.5 * training.num_batches)) < 24
 
 
