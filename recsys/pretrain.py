@@ -116,7 +116,7 @@ def adapt_encoder(
     vectors = whitening.apply(raw)
     training = Pretraining.on(encoder, texts, config, folder)
     if training is None:
-        why = f"under {FEWEST_TEXTS} distinct texts, the least to learn from"
+        why = f"{len(_distinct(texts))} distinct texts; {FEWEST_TEXTS} are the least to learn from"
         return PretrainResult(False, encoder, whitening, vectors, {"kept": False, "why": why})
     with deterministic(encoder.device):
         training.run(progress, on_step)
@@ -173,7 +173,7 @@ class Pretraining:
         cls, encoder: TextEncoder, texts: Sequence[str], config: Config, folder: Path
     ) -> Pretraining | None:
         """The loop over the distinct texts of a catalogue; None where there are too few to learn from."""
-        distinct = list(dict.fromkeys(text for text in texts if text.strip()))
+        distinct = _distinct(texts)
         return cls(encoder, distinct, config, folder) if len(distinct) >= FEWEST_TEXTS else None
 
     def __init__(self, encoder: TextEncoder, distinct: list[str], config: Config, folder: Path) -> None:
@@ -303,6 +303,10 @@ class Pretraining:
         self.losses, self.before = list(state["losses"]), state["before"]
         logger.info("pretraining: continuing at step %d", state["step"])
         return int(state["step"])
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
 def _summed_loss(masked: MaskedLm, batch: MaskedBatch) -> torch.Tensor:
