@@ -56,5 +56,5 @@ def command(
     with tracked(effective.track, out, "recsys tune", data.resolve().name) as tracker:
         result = run_tune(data, out, order, effective, fresh=not resume)
         track_search(tracker, out, result, effective)
-    for line in summary(out, result):
+    for line in summary(out, result, data):
         click.echo(line)

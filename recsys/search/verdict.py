@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +162,7 @@ def write_result(out: Path, result: Result) -> None:
     write_record(out / RECORD, record)
 
 
-def summary(out: Path, result: Result) -> Iterator[str]:
+def summary(out: Path, result: Result, data: Path) -> Iterator[str]:
     """Lines for people: trials, finalists, the verdict, and what to do next."""
     trials = result.record.get("trials") or [trial.to_plain() for trial in result.trials]
     states = {name: sum(t["state"] == name for t in trials) for name in ("complete", "pruned", "dropped")}
@@ -183,17 +184,18 @@ def summary(out: Path, result: Result) -> Iterator[str]:
         yield "against off trained for as many epochs:"
         for row in result.verdict.as_long:
             yield f"  {row['metric']:10} {shown(row)}"
-    yield from _next(out, result.verdict)
+    yield from _next(out, result.verdict, data)
 
 
-def _next(out: Path, verdict: Verdict) -> Iterator[str]:
+def _next(out: Path, verdict: Verdict, data: Path) -> Iterator[str]:
+    train = ["recsys", "run", "--data", str(data), "--out", "RUNS"]
     match verdict.outcome:
         case "gain":
             yield f"verdict: augment. {verdict.reason}."
-            yield f"next:    recsys run --data DIR --out RUNS --config {out / SETTINGS}"
+            yield f"next:    {shlex.join([*train, '--config', str(out / SETTINGS)])}"
         case "off":
             yield f"verdict: off is best. {verdict.reason}."
-            yield "next:    recsys run --data DIR --out RUNS --set augment.enabled=false"
+            yield f"next:    {shlex.join([*train, '--set', 'augment.enabled=false'])}"
         case "undecided":
             yield f"verdict: none yet. {verdict.reason}."
             yield "next:    the same command with more --minutes goes on; until then, leave augmentation off"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,7 @@ def track_search(tracker: Tracker, out: Path, result: Result, config: Config) ->
     tracker.artifacts([out / BEST, out / RECORD])
 
 
-def summary(out: Path, result: Result) -> Iterator[str]:
+def summary(out: Path, result: Result, data: Path) -> Iterator[str]:
     """Lines for people: both stages, what mattered, the verdict, and what to do next."""
     yield f"{result.seconds / 60:.1f} of {result.minutes:g} minutes"
     for name, stage in (("towers", result.towers), ("lists", result.lists)):
@@ -142,7 +143,7 @@ def summary(out: Path, result: Result) -> Iterator[str]:
         yield "best against given, newest slice, looked at once:"
         for row in verdict.report:
             yield f"  {row['metric']:10} {shown(row)}"
-    yield from _next(out, verdict)
+    yield from _next(out, verdict, data)
 
 
 def _stage(name: str, stage: Mapping[str, Any]) -> Iterator[str]:
@@ -164,14 +165,15 @@ def _stage(name: str, stage: Mapping[str, Any]) -> Iterator[str]:
         yield f"  importance: {', '.join(f'{setting} {share:.0%}' for setting, share in found)}"
 
 
-def _next(out: Path, verdict: Verdict) -> Iterator[str]:
+def _next(out: Path, verdict: Verdict, data: Path) -> Iterator[str]:
+    train = ["recsys", "run", "--data", str(data), "--out", "RUNS"]
     match verdict.outcome:
         case "gain":
             yield f"verdict: tuned. {verdict.reason}."
-            yield f"next:    recsys run --data DIR --out RUNS --config {out / BEST}"
+            yield f"next:    {shlex.join([*train, '--config', str(out / BEST)])}"
         case "defaults":
             yield f"verdict: the defaults are best. {verdict.reason}."
-            yield f"next:    recsys run --data DIR --out RUNS --config {out / BEST} (as given)"
+            yield f"next:    {shlex.join([*train, '--config', str(out / BEST)])}   # as given"
         case "undecided":
             yield f"verdict: none yet. {verdict.reason}."
             yield "next:    the same command with more --minutes goes on"

@@ -21,6 +21,8 @@ from recsys.search.search import Order, search_policy
 from recsys.search.space import OFF, fingerprint
 from recsys.search.verdict import Result, summary
 
+SHOP = Path("my shop")
+
 IDENTITY = {"data": "one", "seed": "0"}
 
 
@@ -48,9 +50,9 @@ def test_the_arm_that_helps_is_found_and_confirmed(tmp_path: Path) -> None:
     assert config.augment.enabled
     assert load_policy(config.augment.policy).policy_id == best.policy_id
     assert config.augment.fusion == result.verdict.fusion.fusion
-    said = "\n".join(summary(tmp_path, result))
+    said = "\n".join(summary(tmp_path, result, SHOP))
     assert "verdict: augment." in said
-    assert "--config" in said
+    assert f"recsys run --data 'my shop' --out RUNS --config {tmp_path / 'augment.toml'}" in said
 
 
 def test_off_is_trial_0_and_presets_come_next(tmp_path: Path) -> None:
@@ -67,7 +69,9 @@ def test_where_nothing_helps_off_is_best(tmp_path: Path) -> None:
     assert result.verdict.outcome == "off"
     assert not load_policy(tmp_path / "best.toml").history.ops.ops
     assert not load_config(tmp_path / "augment.toml").augment.enabled
-    assert "off is best" in "\n".join(summary(tmp_path, result))
+    said = "\n".join(summary(tmp_path, result, SHOP))
+    assert "off is best" in said
+    assert "recsys run --data 'my shop' --out RUNS --set augment.enabled=false" in said
 
 
 def test_a_gain_that_the_newest_slice_does_not_show_is_none(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_what_more_steps_gain_is_no_gain_of_augmentation(tmp_path: Path) -> None
     assert "more steps gain, not augmentation" in result.verdict.reason
     assert result.verdict.report[0]["low"] > 0
     assert result.verdict.as_long[0]["low"] <= 0
-    assert any("as many epochs" in line for line in summary(tmp_path, result))
+    assert any("as many epochs" in line for line in summary(tmp_path, result, SHOP))
 
 
 def test_policies_that_change_nothing_or_are_refused_are_never_trained(tmp_path: Path) -> None:
@@ -184,7 +188,7 @@ def test_a_search_that_is_over_does_not_look_again(tmp_path: Path) -> None:
     assert again.verdict.outcome == "gain"
     assert again.verdict.policy.policy_id == first.verdict.policy.policy_id
     assert record(tmp_path) == before
-    assert [*summary(tmp_path, again)] == [*summary(tmp_path, first)]
+    assert [*summary(tmp_path, again, SHOP)] == [*summary(tmp_path, first, SHOP)]
 
 
 def test_minutes_that_run_out_give_no_verdict_and_more_minutes_one(tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_minutes_that_run_out_give_no_verdict_and_more_minutes_one(tmp_path: Pat
     result = searched(FakeBench(dropout_gains, clock), tmp_path, minutes=0.2)
     assert result.verdict.outcome == "undecided"
     assert not load_policy(tmp_path / "best.toml").history.ops.ops
-    assert "more --minutes" in "\n".join(summary(tmp_path, result))
+    assert "more --minutes" in "\n".join(summary(tmp_path, result, SHOP))
     more = searched(FakeBench(dropout_gains, clock), tmp_path, minutes=30)
     assert more.verdict.outcome == "gain"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from recsys.tune.space import LISTS, TOWERS, Knob, fitting, values_of
 from recsys.tune.study import Judged
 from recsys.tune.tune import Order, tune_settings
 from recsys.tune.verdict import summary
+
+SHOP = Path("my shop")
 
 EVERY = (*TOWERS, *LISTS)
 
@@ -117,9 +120,10 @@ def test_it_finds_what_is_better_and_the_newest_slice_says_so(tmp_path):
     assert record["towers"]["trials"][0]["values"] == values_of(TOWERS, Config())
     assert max(record["towers"]["importance"], key=record["towers"]["importance"].get) == "model.shrinkage"
     assert {trial["state"] for trial in record["towers"]["trials"]} == {"complete", "stopped"}
-    lines = "\n".join(summary(tmp_path, result))
+    lines = "\n".join(summary(tmp_path, result, SHOP))
     assert "verdict: tuned" in lines
     assert "importance: model.shrinkage" in lines
+    assert f"recsys run --data 'my shop' --out RUNS --config {tmp_path / 'best.toml'}" in lines
     assert world.calls.count("confirm") == 6  # both sides, three seeds
     assert go(world, tmp_path).verdict == result.verdict  # and never again
     assert world.calls.count("confirm") == 6
@@ -130,7 +134,7 @@ def test_what_validation_liked_and_new_events_do_not_is_not_taken(tmp_path):
     assert result.verdict.outcome == "defaults"
     assert "lies below zero" in result.verdict.reason
     assert load_config(tmp_path / "best.toml") == Config()
-    assert "the defaults are best" in "\n".join(summary(tmp_path, result))
+    assert "the defaults are best" in "\n".join(summary(tmp_path, result, SHOP))
     neither = go(World(Clock(), real=0.0), tmp_path / "b")
     assert neither.verdict.outcome == "defaults"
     assert "includes zero" in neither.verdict.reason
@@ -168,7 +172,7 @@ def test_too_few_minutes_decide_nothing_and_more_go_on(tmp_path):
     clock = Clock()
     first = go(World(clock), tmp_path, minutes=0.01)
     assert first.verdict.outcome == "undecided"
-    assert "none yet" in "\n".join(summary(tmp_path, first))
+    assert "none yet" in "\n".join(summary(tmp_path, first, SHOP))
     assert go(World(clock), tmp_path, minutes=5).verdict.outcome == "gain"
 
 

@@ -44,5 +44,5 @@ def search(
     order = Order(minutes, trials, seed)
     order = Order(minutes, trials, seed, (*order.policies, *policies))
     result = run_search(data, out, order, effective, fresh=not resume)
-    for line in summary(out, result):
+    for line in summary(out, result, data):
         click.echo(line)
