@@ -50,11 +50,9 @@ def command(
     Paired with the default by user and seed, with the statistics of `recsys compare`. What changes no list
     with the first seed is not trained with the others. Killed and started again, it goes on.
     """
-    from recsys.compare.ablations import DEEP, WHAT, ablation
+    from recsys.compare.ablations import DEPTHS, WHAT, ablation
     from recsys.compare.lists import WholeLists
     from recsys.compare.run import Order, run_compare
-    from recsys.compare.trainings import TowersAlone
-    from recsys.compare.tuned import TunedTowers
     from recsys.compare.words import write_files
     from recsys.config import load_config
     from recsys.evaluate.evaluate import TASKS
@@ -70,7 +68,7 @@ def command(
             out,
             ablation(one, effective),
             Order(seeds, task=judged, drop_idle=True),
-            WholeLists if one in DEEP else TunedTowers if one == "encoder" else TowersAlone,
+            DEPTHS[one],
             say,
             equal_steps=one == "ops",
             workers=workers,
@@ -78,5 +76,5 @@ def command(
         name = f"ablate-{one}"
         write_files(out, done, data, config, name)
         show(done, out, data, config, name)
-        if one in DEEP:
+        if DEPTHS[one] is WholeLists:
             click.echo("read:    what hurts when it is left out earns its place; what helps does not")

@@ -18,6 +18,9 @@ from recsys.augment.policy import Branch, Policy, load_policy
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS, Representation
 from recsys.compare.contenders import Contender, Entered
+from recsys.compare.lists import WholeLists
+from recsys.compare.trainings import Depth, TowersAlone
+from recsys.compare.tuned import TunedTowers
 from recsys.config import AUTO, Config, RetrieveConfig, with_settings
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
@@ -26,8 +29,14 @@ from recsys.retrieve import WEIGHED
 
 What = Literal["ops", "sources", "features", "training", "encoder"]
 WHAT: tuple[What, ...] = get_args(What)
-DEEP: frozenset[What] = frozenset({"sources", "features"})
-"""Ablations that show in whole lists alone."""
+DEPTHS: Mapping[What, type[Depth]] = {
+    "ops": TowersAlone,
+    "sources": WholeLists,
+    "features": WholeLists,
+    "training": TowersAlone,
+    "encoder": TunedTowers,
+}
+"""How far the trainings of each go: no further than what it changes shows."""
 DEFAULT = "default"
 TOWER_SECTIONS = ("model", "train")
 """Settings that fitting the towers reads."""

@@ -102,9 +102,8 @@ def _finetuned(
 ) -> tuple[ArmTexts, list[float]]:
     catalogue, cut = trials.prepared.texts, trials.cut("validation")
     fit, counts = trials.rows_before(cut, share)
-    towers = trials.fit(
-        arm, seed, "validation", epochs=epochs, share=share, config=config, texts=start
-    ).towers
+    fitted = trials.fit(arm, seed, "validation", epochs=epochs, share=share, config=config, texts=start)
+    towers = fitted.towers
     if arm.placebo is None:
         wordings = trials.wordings(arm, fit, cut, config, folder).wordings
     else:

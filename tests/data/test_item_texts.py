@@ -81,4 +81,4 @@ def test_a_hostile_megabyte_takes_no_time() -> None:
         " \u200b" * 500_000,
     ):
         assert len(normalise_text(raw)) <= 2000
-    assert time.process_time() - start < 10, "what grows with the square of the length takes hours"
+    assert time.process_time() - start < 5, "what grows with the square of the length takes hours"

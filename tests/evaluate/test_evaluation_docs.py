@@ -9,6 +9,7 @@ from recsys.evaluate import metrics, segments
 from recsys.evaluate.answers import AnswerSheet, Histories
 from recsys.evaluate.baselines import Fusion, Popular
 from recsys.evaluate.bootstrap import REPLICATES
+from recsys.evaluate.hindsight import HINDSIGHT
 from recsys.evaluate.linear import EASE_ITEMS, Als, Ease
 from recsys.evaluate.standard import FUSED, standard_baselines
 
@@ -43,6 +44,7 @@ def test_every_baseline_and_option_is_described(split: tuple[AnswerSheet, Histor
     chosen = standard_baselines(split[1], np.eye(60, dtype=np.float32)).baselines
     for baseline in (*chosen, Als(), Ease(), Fusion([Popular()])):
         assert f"| `{baseline.name}` |" in PAGE, baseline.name
+    assert f"`{HINDSIGHT}` stands last" in PAGE
     fusion = next(line for line in PAGE.splitlines() if line.startswith("| `fusion` |"))
     assert all(f"`{name}`" in fusion for name in FUSED)
     assert f"{EASE_ITEMS:,} sold items" in PAGE

@@ -7,7 +7,9 @@ import pytest
 
 from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS
+from recsys.cli.ablate import CHOICES
 from recsys.compare.ablations import (
+    DEPTHS,
     ENCODER_SECTIONS,
     TOWER_SECTIONS,
     WHAT,
@@ -81,6 +83,11 @@ def test_options_that_share_a_name_are_shown_with_their_section() -> None:
     towers, encoder = (flipped(Config(), sections) for sections in (TOWER_SECTIONS, ENCODER_SECTIONS))
     assert "negatives=in_batch" in towers
     assert {"finetune.enabled=false", "pretrain.enabled=true", "candidates=all"} <= set(encoder)
+
+
+def test_every_ablation_can_be_asked_for() -> None:
+    assert (*WHAT, "all") == CHOICES
+    assert set(DEPTHS) == set(WHAT)
 
 
 def test_arms_of_an_ablation_differ_in_one_thing() -> None:
