@@ -33,11 +33,11 @@ demo: setup  ## A made-up shop from nothing to ranked recommendations [SIZE=tiny
 	@$(BIN)/recsys demo --size $(SIZE) --seed $(SEED) --folder runs
 
 test: setup  ## All tests [WORKERS=2]
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 	@echo "test: all passed. Next: 'make lint', 'make demo', or 'make bench'"
 
 quick: setup  ## The tests that take no more than seconds each [WORKERS=2]
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadgroup -m "not slow"
 
 lint: setup  ## Style, types and the walls between the rooms
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo

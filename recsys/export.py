@@ -17,6 +17,7 @@ from recsys.artifacts import replacing, write_array
 from recsys.config import Config
 from recsys.contexts import EVENT_TYPES
 from recsys.errors import ArtifactError
+from recsys.graph_builder import OPSET
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
 from recsys.model.towers import UserTower
@@ -24,10 +25,10 @@ from recsys.model.whitening import Whitening
 from recsys.randomness import generator
 from recsys.scorer import OnnxTextEncoder, OnnxUserTower
 from recsys.types import EncodedHistory, Floats
+from recsys.user_graph import user_graph
 
 logger = logging.getLogger(__name__)
 
-OPSET = 20
 TOLERANCE = 1e-4
 """Largest difference allowed between a unit vector of torch and of ONNX Runtime, per component."""
 MIN_OVERLAP = 0.99
@@ -74,14 +75,7 @@ def export_towers(towers: TowersFit, folder: Path, config: Config) -> dict[str, 
         save_file({**state, "item_counts": np.ascontiguousarray(towers.item_counts)}, temporary)
     tower, length = towers.user_tower(), towers.config.history_length
     with replacing(folder / "user_tower.onnx") as temporary:
-        write_graph(
-            tower,
-            _user_inputs(history_vectors),
-            temporary,
-            names=("history", "events", "gaps", "mask"),
-            output="user",
-            axes={0: dynamic("batch"), 1: dynamic("length", len(tower.lag_bias))},
-        )
+        temporary.write_bytes(user_graph(tower, history_vectors.shape[1]).SerializeToString())
         figures = _user_parity(tower, temporary, history_vectors, item_vectors, length, config.run.seed)
         _require_parity(figures, folder / "user_tower.onnx")
     return figures
@@ -116,14 +110,8 @@ def export_text_encoder(
     with torch.inference_mode():
         ours = model(ids, mask).numpy()
     with replacing(folder / "text_encoder.onnx") as temporary:
-        write_graph(
-            model,
-            (ids[:2].clone(), mask[:2].clone()),
-            temporary,
-            names=("input_ids", "attention_mask"),
-            output="vector",
-            axes={0: dynamic("batch"), 1: dynamic("tokens", encoder.max_tokens)},
-        )
+        # Two texts: sizes of one would be taken for constants.
+        _write_encoder(model, ids[:2].clone(), mask[:2].clone(), temporary, encoder.max_tokens)
         theirs = OnnxTextEncoder(
             temporary, tokenizer / "tokenizer.json", encoder.max_tokens, config.run.threads
         ).encode(texts)
@@ -132,59 +120,27 @@ def export_text_encoder(
     return figures
 
 
-def write_graph(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    path: Path,
-    *,
-    names: tuple[str, ...],
-    output: str,
-    axes: dict[int, Any],
-) -> None:
-    """Export a module to one ONNX file with dynamic axes; parity is the caller's to prove.
-
-    Args:
-        module: In evaluation mode.
-        inputs: An example of each input; sizes of 1 would be taken for constants.
-        path: Where to write.
-        names: Of the inputs.
-        output: Name of the output.
-        axes: Dynamic axes, the same for every input.
-    """
+def _write_encoder(model: WhitenedEncoder, ids: Tensor, mask: Tensor, path: Path, max_tokens: int) -> None:
+    """Export the encoder to one ONNX file with dynamic axes; parity is the caller's to prove."""
     # The exporter names every optional package it lacks.
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    axes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("tokens", min=1, max=max_tokens)}
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # that two axes share one name, which is meant
         warnings.simplefilter("ignore", FutureWarning)  # torch's own use of what it deprecates
         program = torch.onnx.export(
-            module,
-            inputs,
+            model,
+            (ids, mask),
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(names),
-            output_names=[output],
-            dynamic_shapes=tuple(axes for _ in inputs),
+            input_names=["input_ids", "attention_mask"],
+            output_names=["vector"],
+            dynamic_shapes=(axes, axes),
             verbose=False,
         )
     if program is None:
         raise ArtifactError(f"{path.name}: torch made no ONNX program")
     program.save(str(path), external_data=False)
-
-
-def dynamic(name: str, most: int | None = None) -> Any:
-    """A dynamic axis of size 1 to `most`."""
-    return torch.export.Dim(name, min=1, max=most) if most else torch.export.Dim(name, min=1)
-
-
-def _user_inputs(history_vectors: Floats) -> tuple[Tensor, ...]:
-    # Two rows and two places: sizes of one would be taken for constants.
-    size = (2, 2)
-    return (
-        torch.from_numpy(np.resize(history_vectors, (*size, history_vectors.shape[1])).copy()),
-        torch.zeros(size, dtype=torch.int64),
-        torch.ones(size),
-        torch.ones(size, dtype=torch.bool),
-    )
 
 
 def _user_parity(

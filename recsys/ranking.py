@@ -296,11 +296,10 @@ def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) ->
 
 
 def _form(share: float, network: Ranker | None, trees: Any, lists: RankingLists, useful: Rows) -> Form:
-    sample = np.resize(lists.features, (512, lists.features.shape[1]))
     if network is None:
         return Form(tree_scores(trees), lambda: trees_graph(trees))
     if share == 0:
-        return Form(neural_scores(network), lambda: network_graph(network, sample))
+        return Form(neural_scores(network), lambda: network_graph(network))
     parts = (neural_scores(network), tree_scores(trees))
     some = useful[:_SPREAD_USERS]
     spreads = (usual_spread(parts[0], lists, some), usual_spread(parts[1], lists, some))
@@ -312,7 +311,7 @@ def _form(share: float, network: Ranker | None, trees: Any, lists: RankingLists,
         ]
         return np.asarray(weighed[0] + weighed[1], np.float32)
 
-    return Form(mixed, lambda: mixed_graph(network_graph(network, sample), trees, share, spreads))
+    return Form(mixed, lambda: mixed_graph(network, trees, share, spreads))
 
 
 def export_ranker(form: Form, lists: RankingLists, path: Path) -> dict[str, float]:

@@ -12,6 +12,13 @@ _HOLD = (
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that share what is made once per module go to one worker: on another it would be made again."""
+    for item in items:
+        if any(found[-1].scope == "module" for found in item._fixtureinfo.name2fixturedefs.values()):
+            item.add_marker(pytest.mark.xdist_group(item.location[0]))
+
+
 @pytest.fixture
 def held_by_another():
     """A context in which another process has the lock of a folder."""

@@ -13,9 +13,11 @@ from recsys.cli.options import (
     out_option,
     quiet,
     seeds_option,
+    shares_option,
     task_option,
     workers_option,
 )
+from recsys.errors import InputError
 
 CHOICES = ("ops", "sources", "features", "training", "encoder", "all")
 
@@ -32,6 +34,7 @@ CHOICES = ("ops", "sources", "features", "training", "encoder", "all")
     "encoder trained in every training.",
 )
 @seeds_option("Trainings of every arm.", 5)
+@shares_option()
 @task_option()
 @workers_option()
 @config_options("TOML file of settings: the default.")
@@ -40,6 +43,7 @@ def command(
     out: Path,
     what: str,
     seeds: int,
+    shares: tuple[float, ...],
     task: str,
     workers: int,
     config: Path | None,
@@ -57,17 +61,21 @@ def command(
     from recsys.config import load_config
     from recsys.evaluate.evaluate import TASKS
 
+    asked = [one for one in WHAT if what in (one, "all")]
+    if shares and (whole := [one for one in asked if DEPTHS[one] is WholeLists]):
+        raise InputError(
+            f"--share is for the towers alone, and {whole[0]} are judged by whole lists",
+            hint="Leave out --share, or ask for one that needs the towers alone: ops, say",
+        )
     quiet("recsys.train", "recsys.arms", "recsys.tuning")
     effective = load_config(config, settings)
     judged = next(one for one in TASKS if one == task)
-    for one in WHAT:
-        if what not in (one, "all"):
-            continue
+    for one in asked:
         done = run_compare(
             data,
             out,
             ablation(one, effective),
-            Order(seeds, task=judged, drop_idle=True),
+            Order(seeds, tuple(sorted(set(shares))), judged, drop_idle=True),
             DEPTHS[one],
             say,
             equal_steps=one == "ops",

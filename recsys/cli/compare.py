@@ -13,6 +13,7 @@ from recsys.cli.options import (
     out_option,
     quiet,
     seeds_option,
+    shares_option,
     task_option,
     wide_console,
     workers_option,
@@ -36,13 +37,7 @@ if TYPE_CHECKING:
     "[default: the configured policy against off]",
 )
 @click.argument("more", nargs=-1, metavar="")
-@click.option(
-    "--share",
-    "shares",
-    multiple=True,
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Also compare with this part of the users to train on, say 0.1; repeatable.",
-)
+@shares_option()
 @click.option(
     "--lists",
     is_flag=True,

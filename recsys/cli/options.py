@@ -59,6 +59,15 @@ def seeds_option(text: str, default: int) -> Decorator:
     return click.option("--seeds", type=click.IntRange(min=1), default=default, show_default=True, help=text)
 
 
+def shares_option() -> Decorator:
+    """`--share`, repeatable: parts of the users to train on, beside all of them."""
+    return click.option(
+        "--share", "shares", multiple=True,
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        help="Also compare with this part of the users to train on, say 0.1; repeatable.",
+    )  # fmt: skip
+
+
 def workers_option() -> Decorator:
     """`--workers`: how many processes train."""
     return click.option(

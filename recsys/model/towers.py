@@ -19,6 +19,10 @@ Side = Literal["target", "history"]
 
 GAP_KNOTS = 17
 """Knots of the time-gap bias, one per doubling of the gap in hours: the last is at seven years."""
+FIRST_GAP = 3600.0
+"""Seconds of the gap at the second knot; the first is at none."""
+LAST_KNOT = GAP_KNOTS - 1.001
+"""Longer gaps count as this: just before the last knot, so that there is one above."""
 SHORTEST_ITEM = 1e-2
 """Below this length an item vector is not stretched to one: without text and without evidence an item
 stays near zero instead of pointing anywhere, and its gradient stays finite."""
@@ -63,7 +67,7 @@ class UserTower(nn.Module):
 
     def event_weights(self, length: int, events: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
         """What each event counts in the pool, (batch, length); zero for padding."""
-        knot = torch.log2(1 + gaps.clamp(min=0) / 3600).clamp(max=GAP_KNOTS - 1.001)
+        knot = torch.log2(1 + gaps.clamp(min=0) / FIRST_GAP).clamp(max=LAST_KNOT)
         below = knot.floor()
         share = knot - below
         place = below.long()

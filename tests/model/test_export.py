@@ -1,18 +1,21 @@
 import json
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 
 from recsys import export as room
 from recsys.config import ModelConfig
+from recsys.contexts import EVENT_TYPES
 from recsys.errors import ArtifactError
 from recsys.export import export_text_encoder, export_towers
 from recsys.model.encoder import TextEncoder
 from recsys.model.fitted import TowersFit
-from recsys.model.towers import TwoTower
+from recsys.model.towers import TwoTower, UserTower
 from recsys.model.whitening import Whitening
 from recsys.scorer import OnnxTextEncoder, OnnxUserTower
+from recsys.user_graph import INPUTS, user_graph
 
 
 def towers(vectors, **changes):
@@ -40,6 +43,31 @@ def test_the_user_tower_is_exported_with_its_parity(unit_vectors, config, tmp_pa
     for name in ("text", "item", "history"):
         assert np.load(tmp_path / f"{name}_vectors.npy").shape == unit_vectors.shape
     assert {p.suffix for p in tmp_path.iterdir()} == {".npy", ".onnx", ".safetensors"}
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_written_graph_is_the_user_tower_wherever_its_inputs_lie(bias):
+    torch.manual_seed(1)
+    tower = UserTower(7, 0.9, item_bias=bias).eval()
+    for parameter in tower.parameters():
+        torch.nn.init.normal_(parameter)
+    session = ort.InferenceSession(user_graph(tower, 5).SerializeToString())
+    years, edges = 60.0 * 365 * 24 * 3600, [-3600.0, 0.0, 3600.0, 3 * 3600.0]
+    for length in (1, 4, 7):
+        given = (
+            torch.randn(9, length, 5),
+            torch.randint(len(EVENT_TYPES), (9, length)),
+            torch.cat([torch.rand(9, length).flatten() * years, torch.tensor(edges)])[-9 * length :].view(
+                9, -1
+            ),
+            torch.rand(9, length) < 0.6,
+        )
+        given[3][0] = False
+        named = {name: one.numpy() for name, one in zip(INPUTS, given, strict=True)}
+        with torch.inference_mode():
+            expected = tower(*given).numpy()
+        np.testing.assert_allclose(session.run(None, named)[0], expected, atol=1e-5)
+        assert not expected[0].any()
 
 
 def test_the_text_encoder_is_exported_with_its_tokenizer(tiny_bert, texts, config, tmp_path):

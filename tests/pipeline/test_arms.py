@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows, placebo_te
 
 
 @pytest.fixture(scope="module")
-def trials(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Trials:
-    return Trials.prepare(made.data, tmp_path_factory.mktemp("arms"), made.config, progress=False)
+def trials(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    work = prepared(tmp_path_factory.mktemp("arms") / "work")
+    plain = made.config.model_copy(update={"augment": AugmentConfig()})
+    return Trials.prepare(made.data, work, plain, progress=False)
 
 
 def dropout(low: float, high: float) -> Policy:
@@ -157,7 +160,7 @@ print(outcome.evaluation["ndcg@10"].mean)
 
 def test_what_is_prepared_trains_where_there_is_no_feast(made: Made, trials: Trials, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text(made.config.to_toml())
+    config.write_text(trials.config.to_toml())
     command = [sys.executable, "-c", WITHOUT_FEAST, str(made.data), str(trials.work.parent), str(config)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)

@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from whole_run import write_tiny_bert
+from whole_run import Made
 
 from recsys.arms import Arm, Trials
 from recsys.cli import main
 from recsys.compare.contenders import Contender, enter
 from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
-from recsys.compare.run import Order, run_compare
+from recsys.compare.run import WORK, Order, run_compare
 from recsys.compare.trainings import TowersAlone, Turn, duration, new_items, refuse_unequal_steps
 from recsys.compare.tuned import TunedTowers
 from recsys.config import Config, load_config
@@ -54,15 +55,10 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    folder = tmp_path_factory.mktemp("compare")
-    assert main(["data", "sample", "--size", "tiny", "--out", str(folder / "shop"), "--seed", "3"]) == 0
-    settings = [
-        f"encoder.name={write_tiny_bert(folder / 'bert')}", "encoder.max_tokens=32", "run.device=cpu",
-        "run.threads=1", "track.enabled=off", "train.max_epochs=3", "train.min_steps=5",
-        "augment.policy=standard",
-    ]  # fmt: skip
-    return Shop(folder / "shop", settings, folder / "out", "", {})
+def shop(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    prepared(out / WORK)
+    return Shop(made.data, made.settings, out, "", {})
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +125,11 @@ def test_processes_train_what_one_would(done: Shop, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on_to_the_same_figures(done: Shop, tmp_path: Path) -> None:
+def test_a_killed_comparison_goes_on_to_the_same_figures(
+    done: Shop, prepared: Callable[[Path], Path], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
+    prepared(out / WORK)
     command = [sys.executable, "-m", "recsys", *done.arguments(out)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
@@ -333,6 +332,24 @@ def test_whole_lists_are_judged_with_every_source(done: Shop, capsys: pytest.Cap
 
 def test_a_part_of_the_data_is_not_for_whole_lists(done: Shop, tmp_path: Path) -> None:
     assert main(done.arguments(tmp_path / "o", "--lists", "--share", "0.5")) == 2
+    for what in ("sources", "all"):
+        ablate = done.arguments(tmp_path / "o", "--what", what, "--share", "0.5")[1:]
+        assert main(["ablate", *ablate]) == 2
+
+
+def test_ops_are_tried_on_parts_of_the_data_as_well(
+    done: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def noted(data, out, entered, order, *rest, **more) -> None:
+        asked.append(order)
+        raise RecsysError("enough")
+
+    monkeypatch.setattr("recsys.compare.run.run_compare", noted)
+    ablate = done.arguments(tmp_path / "o", "--what", "ops", "--share", "0.5", "--share", "0.2")[1:]
+    assert main(["ablate", *ablate]) != 0
+    assert [order.shares for order in asked] == [(0.2, 0.5)]
 
 
 def test_sources_are_left_out_one_by_one(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:

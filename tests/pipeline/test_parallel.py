@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.parallel import Work, cores, parts_for, train_in_parallel
 from recsys.compare.trainings import TowersAlone, Turn
-from recsys.config import load_config
+from recsys.config import AugmentConfig
 from recsys.errors import InputError, RecsysError
 from recsys.evaluate.evaluate import Task
 
@@ -56,11 +56,11 @@ def turns_of(*names: str, seeds: int = 1) -> list[Turn]:
 
 
 @pytest.fixture(scope="module")
-def work(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Work:
+def work(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Work:
     folder = tmp_path_factory.mktemp("parallel")
-    config = load_config(None, made.settings)
-    Trials.prepare(made.data, folder / "work", config, progress=False)
-    return Work(made.data, folder / "work", config, Depth, "novel", Outcomes(folder / "outcomes", {}))
+    plain = made.config.model_copy(update={"augment": AugmentConfig()})
+    outcomes = Outcomes(folder / "outcomes", {})
+    return Work(made.data, prepared(folder / "work"), plain, Depth, "novel", outcomes)
 
 
 def finished(work: Work, turns: Sequence[Turn]) -> list[str]:
@@ -80,7 +80,7 @@ def test_every_training_is_given_once_it_is_kept(work: Work) -> None:
 
 def test_a_process_that_dies_is_told_of_and_costs_its_training_alone(work: Work) -> None:
     with pytest.raises(RecsysError, match=r"ended from outside.*fewer --workers"):
-        finished(work, turns_of("before", "dies"))
+        finished(work, turns_of("dies"))
     assert not work.outcomes.has("dies-0")
     assert finished(work, turns_of("after")) == ["after-0"]
 
