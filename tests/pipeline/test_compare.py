@@ -121,7 +121,6 @@ def test_processes_train_what_one_would(done: Shop, capsys: pytest.CaptureFixtur
     assert f"{SEEDS} were finished before" in said
     assert len(outcomes_in(done.out)) == len(before) + SEEDS
     assert outcomes_in(done.out).items() >= before.items()
-    assert main(done.arguments(done.out)) == 0, "and the record of the fixture is back"
 
 
 @pytest.mark.slow

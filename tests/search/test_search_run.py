@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from whole_run import write_tiny_bert
 
 from recsys.arms import Trials
 from recsys.augment.policy import load_policy
@@ -20,20 +21,22 @@ from recsys.search.bench import TrialsBench
 from recsys.search.settings import settings_of
 from recsys.search.space import Space, starting_points
 
-QUICK = ["--set", "train.max_epochs=2", "--set", "train.min_steps=5", "--set", "run.threads=1"]
+QUICK = ["train.max_epochs=2", "train.min_steps=5", "run.threads=1", "encoder.max_tokens=32"]
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("search") / "shop"
     assert main(["data", "sample", "--size", "tiny", "--out", str(folder), "--seed", "1"]) == 0
+    write_tiny_bert(folder.parent / "bert")
     return folder
 
 
 @pytest.mark.slow
 def test_a_search_over_a_shop(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "search"
-    command = ["augment", "search", "--data", str(shop), "--out", str(out), "--minutes", "20", *QUICK]
+    settings = [part for one in (*QUICK, f"encoder.name={shop.parent / 'bert'}") for part in ("--set", one)]
+    command = ["augment", "search", "--data", str(shop), "--out", str(out), "--minutes", "20", *settings]
     assert main([*command, "--trials", "4"]) == 0
     said = capsys.readouterr().out
     record = json.loads((out / "search.json").read_text(encoding="utf-8"))
@@ -62,7 +65,7 @@ def test_a_search_over_a_shop(shop: Path, tmp_path: Path, capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_applicable_ops_are_told_by_the_data(tmp_path: Path) -> None:
+def test_applicable_ops_are_told_by_the_data(shop: Path, tmp_path: Path) -> None:
     folder = tmp_path / "english"
     write_sample(folder, "tiny", 2)
     import pandas as pd
@@ -73,7 +76,8 @@ def test_applicable_ops_are_told_by_the_data(tmp_path: Path) -> None:
     english.to_parquet(folder / "items.parquet")
     events[events["item_id"].isin(english["item_id"])].to_parquet(folder / "interactions.parquet")
     (folder / "relations.parquet").unlink(missing_ok=True)
-    bench = TrialsBench(Trials.prepare(folder, tmp_path / "work", load_config(settings=["run.threads=1"])))
+    config = load_config(settings=[*QUICK, f"encoder.name={shop.parent / 'bert'}"])
+    bench = TrialsBench(Trials.prepare(folder, tmp_path / "work", config))
     facts = bench.facts()
     assert "chinese_noise" in facts.left_out
     assert "social_borrow" in facts.left_out
