@@ -51,6 +51,8 @@ def _network(graph: GraphBuilder, model: Ranker, called: str = "") -> str:
             hidden = _layer(graph, layer, hidden)
         elif isinstance(layer, nn.ReLU):
             hidden = graph.add("Relu", hidden)
+        else:
+            assert isinstance(layer, nn.Dropout), "which does nothing in evaluation"
     return _flat(graph, graph.add("Add", linear, hidden), called)
 
 

@@ -23,8 +23,8 @@ def user_graph(tower: UserTower, dim: int) -> onnx.ModelProto:
     graph = GraphBuilder()
     pooled = _pooled(graph, tower)
     length = graph.add("ReduceL2", pooled, graph.constant([1], np.int64), keepdims=1)
-    stretched = graph.add("Max", length, graph.constant(SHORTEST_USER))
-    users = graph.add("Div", pooled, stretched, called="" if tower.item_bias else OUTPUT)
+    not_zero = graph.add("Max", length, graph.constant(SHORTEST_USER))
+    users = graph.add("Div", pooled, not_zero, called="" if tower.item_bias else OUTPUT)
     if tower.item_bias:
         _with_constant(graph, users)
     pairs = ("batch", "length")

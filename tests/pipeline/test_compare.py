@@ -269,6 +269,17 @@ def test_new_items_are_ranked_among_themselves(trials: Trials) -> None:
     assert (lists[:, 0] == best).mean() > 0.95, "but for ties"
 
 
+def test_misspelled_queries_have_the_same_ranks_however_many_are_scored_at_once(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = trials.texts.vectors
+    at_once = Misspelled(trials).ranks(vectors)
+    monkeypatch.setattr("recsys.compare.misspelled._CELLS", 3 * len(vectors))
+    assert Misspelled(trials).ranks(vectors) == at_once
+    assert len(at_once) > 10
+    assert min(at_once) >= 1
+
+
 def test_every_arm_fine_tunes_its_encoder(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     hard = ["finetune.steps=8", "finetune.max_passes=100", "finetune.learning_rate=0.01", "finetune.layers=1"]
     few = ["--seeds", "1", *(part for setting in hard for part in ("--set", setting))]
