@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -118,9 +119,18 @@ _mine: dict[str, Any] = {}
 
 
 def _begin(started: Any, work: Work) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     with started.get_lock():
         started.value += 1
         _mine.update(number=started.value, work=work)
+
+
+def _end_with_parent() -> None:
+    """Whoever kills the command means its processes too: left alone they would train on, unseen."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _train(turns: Sequence[Turn]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +93,53 @@ def test_an_error_comes_back_as_it_was(work: Work) -> None:
     ) as caught:
         finished(work, turns_of("fails"))
     assert caught.value.count == 3
+
+
+LINGERS = """
+import os, pathlib, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from recsys.compare.parallel import _begin
+
+
+def linger(path):
+    pathlib.Path(path).write_text(str(os.getpid()))
+    time.sleep(100)
+
+
+if __name__ == "__main__":
+    context = get_context("spawn")
+    pool = ProcessPoolExecutor(1, context, _begin, (context.Value("i", 0), None))
+    pool.submit(linger, sys.argv[1]).result()
+"""
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_command_that_was_killed(tmp_path: Path) -> None:
+    script, said = tmp_path / "lingers.py", tmp_path / "pid"
+    script.write_text(LINGERS)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(script), str(said)], env=environment) as command:
+        wait_for(lambda: said.exists() and said.read_text() != "")
+        command.kill()
+    wait_for(lambda: not runs(int(said.read_text())))
+
+
+def wait_for(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def runs(process: int) -> bool:
+    """Whether it is there, and not only waiting for somebody to ask how it ended."""
+    said = Path(f"/proc/{process}/stat")
+    try:
+        os.kill(process, 0)
+        return not said.exists() or said.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_threads_are_limited_for_trainings_of_any_kind(work: Work) -> None:
