@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 OPSET = 20
 IR_VERSION = 10
-TREES = "ai.onnx.ml"
-"""The operator set that tree ensembles are in."""
+_OPERATORS = {"": OPSET, "ai.onnx.ml": 1}
+"""Versions of the operator sets: the standard one, and the one that tree ensembles are in."""
 
 
 class GraphBuilder:
@@ -45,7 +45,8 @@ class GraphBuilder:
     ) -> onnx.ModelProto:
         """The whole graph, checked."""
         graph = helper.make_graph(self.nodes, name, list(inputs), [output], self.constants)
-        sets = [helper.make_opsetid("", OPSET), helper.make_opsetid(TREES, 1)]
+        domains = sorted({node.domain for node in self.nodes})
+        sets = [helper.make_opsetid(domain, _OPERATORS[domain]) for domain in domains]
         model = helper.make_model(graph, opset_imports=sets, ir_version=IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         return model

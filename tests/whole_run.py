@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from recsys.config import Config
+from recsys.config import AugmentConfig, Config
 from recsys.loading import LoadedRun
 
+LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+WORDS = (*LETTERS, *(f"##{letter}" for letter in LETTERS))
 
-def write_tiny_bert(folder: Path) -> Path:
-    """A BERT of hidden size 32 whose words are letters, for texts of any shop."""
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+
+def write_tiny_bert(folder: Path, words: Sequence[str] = WORDS, hidden: int = 32, length: int = 64) -> Path:
+    """A BERT of three small layers; its words are letters unless told otherwise, for texts of any shop."""
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
     folder.mkdir(parents=True, exist_ok=True)
-    BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}).save_pretrained(folder)
+    tokenizer = BertTokenizerFast(
+        vocab={word: i for i, word in enumerate(vocabulary)}, model_max_length=length
+    )
+    tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     shape = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
+        vocab_size=len(vocabulary),
+        hidden_size=hidden,
         num_hidden_layers=3,
         num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
+        intermediate_size=2 * hidden,
+        max_position_embeddings=length,
     )
     BertModel(shape).save_pretrained(folder)
     return folder
@@ -38,6 +44,11 @@ class Made:
     settings: list[str]
     config: Config
     run: LoadedRun
+
+    @property
+    def plain(self) -> Config:
+        """The configuration that trials are prepared with: arms bring their own augmentation."""
+        return self.config.model_copy(update={"augment": AugmentConfig()})
 
 
 def quick_settings(encoder: Path) -> list[str]:

@@ -102,25 +102,10 @@ def config() -> Config:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A saved BERT of hidden size 16 with a word tokenizer."""
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
+    from whole_run import write_tiny_bert  # here, since tests of the towers alone need no transformers
 
     folder = tmp_path_factory.mktemp("tiny-bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *map(str, range(30))]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(words)}, model_max_length=32)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    shape = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
-    BertModel(shape).save_pretrained(folder)
-    return folder
+    return write_tiny_bert(folder, [*WORDS, *map(str, range(30))], hidden=16, length=32)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from whole_run import Made, quick_settings, write_tiny_bert
 from recsys.arms import Trials
 from recsys.artifacts import load_manifest
 from recsys.cli import main
-from recsys.config import AugmentConfig, load_config
+from recsys.config import load_config
 from recsys.loading import load_run
 
 
@@ -42,10 +42,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Made:
 @pytest.fixture(scope="session")
 def prepared(made: Made, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Callable[[Path], Path]:
     """Puts the shop of `made`, as trials find it prepared, where a test wants to train."""
-    plain = made.config.model_copy(update={"augment": AugmentConfig()})
     with once(tmp_path_factory, worker_id, "prepared") as folder:
         if not (folder / "done").exists():
-            Trials.prepare(made.data, folder / "work", plain, progress=False)
+            Trials.prepare(made.data, folder / "work", made.plain, progress=False)
             (folder / "done").touch()
     return lambda to: Path(shutil.copytree(folder / "work", to))
 

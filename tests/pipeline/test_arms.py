@@ -25,8 +25,7 @@ from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows, placebo_te
 @pytest.fixture(scope="module")
 def trials(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Trials:
     work = prepared(tmp_path_factory.mktemp("arms") / "work")
-    plain = made.config.model_copy(update={"augment": AugmentConfig()})
-    return Trials.prepare(made.data, work, plain, progress=False)
+    return Trials.prepare(made.data, work, made.plain, progress=False)
 
 
 def dropout(low: float, high: float) -> Policy:

@@ -24,7 +24,7 @@ from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.run import WORK, Order, run_compare
 from recsys.compare.trainings import TowersAlone, Turn, duration, new_items, refuse_unequal_steps
 from recsys.compare.tuned import TunedTowers
-from recsys.config import Config, load_config
+from recsys.config import Config
 from recsys.errors import ArtifactError, LeakageError, RecsysError
 from recsys.search.bench import no_better_for
 
@@ -181,10 +181,8 @@ def test_missing_data_and_a_file_in_the_folders_place(
 
 
 @pytest.fixture(scope="module")
-def trials(done: Shop) -> Trials:
-    config = load_config(None, done.settings)
-    plain = config.model_copy(update={"augment": type(config.augment)()})
-    return Trials.prepare(done.data, done.out / "work", plain, progress=False)
+def trials(done: Shop, made: Made) -> Trials:
+    return Trials.prepare(done.data, done.out / WORK, made.plain, progress=False)
 
 
 def test_augmented_rows_are_refused_as_those_that_are_judged(trials: Trials) -> None:

@@ -22,7 +22,6 @@ from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.parallel import Work, cores, parts_for, train_in_parallel
 from recsys.compare.trainings import TowersAlone, Turn
-from recsys.config import AugmentConfig
 from recsys.errors import InputError, RecsysError
 from recsys.evaluate.evaluate import Task
 
@@ -61,9 +60,8 @@ def turns_of(*names: str, seeds: int = 1) -> list[Turn]:
 @pytest.fixture(scope="module")
 def work(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Work:
     folder = tmp_path_factory.mktemp("parallel")
-    plain = made.config.model_copy(update={"augment": AugmentConfig()})
     outcomes = Outcomes(folder / "outcomes", {})
-    return Work(made.data, prepared(folder / "work"), plain, Depth, "novel", outcomes)
+    return Work(made.data, prepared(folder / "work"), made.plain, Depth, "novel", outcomes)
 
 
 def finished(work: Work, turns: Sequence[Turn]) -> list[str]:
@@ -81,10 +79,11 @@ def test_every_training_is_given_once_it_is_kept(work: Work) -> None:
     assert set(scratch.values()) <= {"worker-1", "worker-2"}
 
 
-def test_a_process_that_dies_is_told_of_and_keeps_nothing(work: Work) -> None:
+def test_a_process_that_dies_is_told_of_and_costs_its_training_alone(work: Work) -> None:
     with pytest.raises(RecsysError, match=r"ended from outside.*fewer --workers"):
-        finished(work, turns_of("dies"))
+        finished(work, turns_of("before", "dies"))
     assert not work.outcomes.has("dies-0")
+    assert finished(work, turns_of("after")) == ["after-0"]
 
 
 def test_an_error_comes_back_as_it_was(work: Work) -> None:

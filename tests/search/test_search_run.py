@@ -21,7 +21,10 @@ from recsys.search.bench import TrialsBench
 from recsys.search.settings import settings_of
 from recsys.search.space import Space, starting_points
 
-QUICK = ["train.max_epochs=2", "train.min_steps=5", "run.threads=1", "encoder.max_tokens=32"]
+
+def quick(shop: Path) -> list[str]:
+    small = ["train.max_epochs=2", "train.min_steps=5", "run.threads=1", "encoder.max_tokens=32"]
+    return [*small, f"encoder.name={shop.parent / 'bert'}"]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_a_search_over_a_shop(shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "search"
-    settings = [part for one in (*QUICK, f"encoder.name={shop.parent / 'bert'}") for part in ("--set", one)]
+    settings = [part for one in quick(shop) for part in ("--set", one)]
     command = ["augment", "search", "--data", str(shop), "--out", str(out), "--minutes", "20", *settings]
     assert main([*command, "--trials", "4"]) == 0
     said = capsys.readouterr().out
@@ -76,8 +79,7 @@ def test_applicable_ops_are_told_by_the_data(shop: Path, tmp_path: Path) -> None
     english.to_parquet(folder / "items.parquet")
     events[events["item_id"].isin(english["item_id"])].to_parquet(folder / "interactions.parquet")
     (folder / "relations.parquet").unlink(missing_ok=True)
-    config = load_config(settings=[*QUICK, f"encoder.name={shop.parent / 'bert'}"])
-    bench = TrialsBench(Trials.prepare(folder, tmp_path / "work", config))
+    bench = TrialsBench(Trials.prepare(folder, tmp_path / "work", load_config(settings=quick(shop))))
     facts = bench.facts()
     assert "chinese_noise" in facts.left_out
     assert "social_borrow" in facts.left_out

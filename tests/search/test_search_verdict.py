@@ -171,7 +171,7 @@ def test_what_falls_behind_is_stopped_early(tmp_path: Path) -> None:
     assert best > 0.1, "and what leads is not"
 
 
-@pytest.mark.parametrize("kill_at", [0, 10, 24])
+@pytest.mark.parametrize("kill_at", [0, 3, 10, 18, 24])
 def test_a_killed_search_goes_on_to_the_same_kind_of_verdict(kill_at: int, tmp_path: Path) -> None:
     clock = Clock()
     killed = FakeBench(dropout_gains, clock, kill_at=kill_at)
