@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from recsys.augment.store import friends_of
 from recsys.config import Config
 from recsys.contexts import Contexts, Vocabulary
 from recsys.generate.oracle import oracle_for
-from recsys.types import Floats
+from recsys.types import Floats, Rows
 
 if TYPE_CHECKING:
     from recsys.data.features import FeatureStoreRoom
@@ -140,6 +141,25 @@ def augment_texts(
         wordings.setdefault(int(grown.parents[child]), []).append(grown.texts[child])
     by_row = {row: tuple(found) for row, found in wordings.items()}
     return TextVariants(by_row, {**grown.counts, **spent}, tuple(grown.texts[len(texts) :]))
+
+
+def word_titles(
+    items: pd.DataFrame, titles: Sequence[str], rows: Rows, moment: int, config: Config, provenance: Path
+) -> TextVariants:
+    """Other wordings of some items' titles, as somebody might type them; arguments as for `augment_texts`.
+
+    Args:
+        items: The catalogue.
+        titles: One per item.
+        rows: (n,) the items whose title is worded otherwise, distinct.
+        moment: Unix seconds to note as the time of making.
+        config: Section `augment` and the seed are read.
+        provenance: Where the wordings' provenance is written.
+    """
+    some = items.iloc[rows].reset_index(drop=True)
+    found = augment_texts(some, [titles[row] for row in rows], moment, config, provenance)
+    by_row = {int(rows[place]): wordings for place, wordings in found.wordings.items()}
+    return TextVariants(by_row, found.counts, found.every)
 
 
 def store_rows(

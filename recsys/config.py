@@ -20,6 +20,7 @@ from recsys.errors import ConfigError
 from recsys.model_settings import FinetuneConfig as FinetuneConfig
 from recsys.model_settings import ModelConfig as ModelConfig
 from recsys.model_settings import PretrainConfig as PretrainConfig
+from recsys.model_settings import QueriesConfig as QueriesConfig
 from recsys.model_settings import TrainConfig as TrainConfig
 from recsys.report_settings import EvaluateConfig
 from recsys.rule_settings import RulesConfig
@@ -249,6 +250,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     pretrain: PretrainConfig = PretrainConfig()
     finetune: FinetuneConfig = FinetuneConfig()
+    queries: QueriesConfig = QueriesConfig()
     index: IndexConfig = IndexConfig()
     retrieve: RetrieveConfig = RetrieveConfig()
     rank: RankConfig = RankConfig()

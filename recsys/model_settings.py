@@ -137,3 +137,26 @@ class FinetuneConfig(Section):
     """Steps between refreshes of the vectors of items outside the batch, and between checkpoints."""
     cache_gib: float = Field(2.0, ge=0)
     """Frozen layers' output is kept in memory up to this size; beyond it they are run again in every step."""
+
+
+class QueriesConfig(Section):
+    """Teaching the encoder that reads search queries; kept where misspelled titles are found better."""
+
+    enabled: bool = True
+    """Off reads queries with the encoder that made the items' vectors, as does `augment.enabled=false`."""
+    policy: str = "spelling"
+    """Preset or file whose text ops word titles as people type them."""
+    mix: float = Field(0.75, ge=0, le=1)
+    """Chance that a title is read in another wording instead of its own."""
+    layers: int = Field(2, ge=1)
+    """Top layers that learn, of a copy: the items' vectors stay."""
+    steps: int = Field(300, ge=1)
+    """Optimiser steps at most."""
+    max_passes: float = Field(3.0, gt=0)
+    """Passes over the distinct titles at most: a small catalogue needs fewer steps."""
+    titles_per_step: int = Field(64, ge=2)
+    """Distinct titles encoded with gradients per step."""
+    candidates: int = Field(4096, ge=2)
+    """Items, drawn anew in each step where more have a text, among which a query must find its own."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Peak rate for the encoder's weights."""

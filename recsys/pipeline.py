@@ -1,7 +1,7 @@
 """Every stage in order, from two files to a promoted run.
 
     data → features → encode → pretrain → policy → select (towers, fine-tuning) → ranker → new places → online
-         → report → served ranker → final → export
+         → report → served ranker → final → queries → export
 
 `policy` says how the shop is augmented, if at all. `select` is fitted on the oldest events and chooses on the
 next; `report` is fitted up to the newest slice and measured on it once; `final` is fitted on everything and
@@ -46,7 +46,7 @@ from recsys.ranking_slices import ranking_slices
 from recsys.runs import OpenRun, augmentation_share, join_run, open_run
 from recsys.train import fit_towers
 from recsys.types import Floats
-from recsys.words import Words, words_of
+from recsys.words import Words, reader_of_queries, words_of
 
 logger = logging.getLogger(__name__)
 
@@ -103,6 +103,7 @@ def run_pipeline(
         encode_texts(run, prepared, config, progress)
     group.wait()
     words = words_of(run, prepared, config, progress)
+    teaches = config.queries.enabled and config.augment.enabled
     config = _policy(run, prepared, words, config, progress)
     with run.stage("augment") as figures:
         words = words.varied(prepared, config, run.folder / TEXTS)
@@ -115,7 +116,7 @@ def run_pipeline(
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
     _refit_ranker(run, prepared, config)
-    files = _final(run, prepared, words, chosen, config, progress)
+    files = _final(run, prepared, words, chosen, config, progress, teaches)
     cost = augmentation_share(run.manifest.stages) if run.leads and config.augment.enabled else None
     if cost is not None:
         spent, trained = cost
@@ -349,7 +350,13 @@ def _report(
 
 
 def _final(
-    run: OpenRun, prepared: Prepared, words: Words, chosen: TowersFit, config: Config, progress: bool
+    run: OpenRun,
+    prepared: Prepared,
+    words: Words,
+    chosen: TowersFit,
+    config: Config,
+    progress: bool,
+    teaches: bool,
 ) -> list[str]:
     shop = prepared.shop
     cut = shop.end if config.run.refit else prepared.cut_report
@@ -363,11 +370,12 @@ def _final(
             figures["stored_rows"] = store_rows(store, rows, shop.vocabulary, provenance, config)
     if not run.leads:
         return []
+    reader = reader_of_queries(run, prepared, words, config, progress) if teaches else words.encoder
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
         store_online(run.folder, shop, contexts_before(prepared.contexts, cut, prepared.grain))
         figures["text_encoder"] = export_text_encoder(
-            words.encoder, words.whitening, run.folder, config, sample_texts=prepared.texts
+            reader, words.whitening, run.folder, config, sample_texts=prepared.texts
         )
         LexicalIndex.build(prepared.texts).write(run.folder)
         figures.update(moment=cut, rank_features=list(RANK_FEATURES))

@@ -65,6 +65,8 @@ def require_policies(config: Config) -> None:
     if config.augment.enabled:
         for name in config.augment.candidates if is_open(config) else (config.augment.policy,):
             load_policy(name)
+        if config.queries.enabled:
+            load_policy(config.queries.policy)
 
 
 def falls_behind(off: Sequence[float]) -> Callable[[int, float], bool]:

@@ -85,9 +85,10 @@ def augmentation_share(stages: Mapping[str, Mapping[str, Any]]) -> tuple[float, 
     """Processor seconds of augmentation, and of the training that followed it; None where either is unknown.
 
     Augmentation is ops, gates and the encoding of variants, wherever they ran. Training is the fits of the
-    towers that choose and that are served, and fine-tuning; the fit that is only measured is left out.
+    towers that choose and that are served, fine-tuning and the teaching of queries; the fit that is only
+    measured is left out.
     """
-    trained = [stages[name] for name in ("select", "finetune", "final") if name in stages]
+    trained = [stages[name] for name in ("select", "finetune", "final", "queries") if name in stages]
     counted = [*trained, *(stages[name] for name in ("report",) if name in stages)]
     if "augment" not in stages or not trained or any("cpu_seconds" not in stage for stage in trained):
         return None

@@ -50,7 +50,7 @@ from recsys.model.repeats import weighing_repeats
 from recsys.model.step import batch_loss
 from recsys.model.towers import TwoTower
 from recsys.model.whitening import Whitening
-from recsys.model.wordings import Wordings
+from recsys.model.wordings import WORDING_TEMPERATURE, Wordings
 from recsys.optimise import open_board, schedule, set_rates, tower_parameters
 from recsys.progress import Progress
 from recsys.randomness import generator
@@ -59,8 +59,6 @@ logger = logging.getLogger(__name__)
 
 CACHED_CONTEXTS = 256
 """Contexts whose share of the loss is held in memory at a time under gradient caching."""
-WORDING_TEMPERATURE = 0.05
-"""Of the cosines by which another wording finds its text (SimCSE's, Gao et al., EMNLP 2021)."""
 TOWER_SHARE = 0.1
 """Towers learn along at this share of the rates they were fitted with."""
 
@@ -89,7 +87,7 @@ class Tuning:
         self.device, self.group = encoder.device, join_group(encoder.device)
         self.encoder = encoder.copy()
         self.num_top = min(config.finetune.layers, len(self.encoder.layers()))
-        self.learning = _unfreeze(self.encoder, self.num_top)
+        self.learning = self.encoder.unfreeze(self.num_top)
         self.seen = seen_items(contexts, towers_fit.item_counts)
         vectors, seed = towers_fit.text_vectors, config.run.seed
         self.negatives = Negatives(contexts, vectors, self.seen, config.train, seed, "finetune")
@@ -303,12 +301,3 @@ class Tuning:
         self.losses = list(state["losses"])
         logger.info("fine-tuning: continuing at step %d", state["step"])
         return int(state["step"])
-
-
-def _unfreeze(encoder: TextEncoder, num_top: int) -> list[torch.nn.Parameter]:
-    for parameter in encoder.model.parameters():
-        parameter.requires_grad_(False)
-    learning = [parameter for layer in encoder.layers()[-num_top:] for parameter in layer.parameters()]
-    for parameter in learning:
-        parameter.requires_grad_(True)
-    return learning

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recsys.artifacts import load_array
 from recsys.augment.vectors import Remembered
-from recsys.augmented import TextVariants, augment_texts
+from recsys.augmented import TextVariants, augment_texts, word_titles
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.distributed import training_device
@@ -19,10 +19,14 @@ from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.prepared import RAW, Prepared
 from recsys.pretrain import MASKED_LM, adapt_encoder
+from recsys.queries import teach_queries
+from recsys.query_tuning import titles_read
 from recsys.runs import OpenRun
 from recsys.types import Floats
 
 NO_VARIANTS = TextVariants({})
+QUERIES = "augmented/queries.parquet"
+"""File of a run with the provenance of every wording of a title."""
 
 
 @dataclass(frozen=True)
@@ -124,3 +128,37 @@ def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config, 
     if result.encoder is words.encoder:
         return words
     return words.over(result.encoder, result.whitening, result.text_vectors)
+
+
+def reader_of_queries(
+    run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool
+) -> TextEncoder:
+    """What reads queries: the encoder of the items' texts, or a copy that was taught wordings of titles.
+
+    Args:
+        run: Its stage `queries` says what was measured.
+        prepared: The catalogue.
+        words: The text side that the run ended with.
+        config: Sections `queries`, `train`, `encoder` and the seed are read.
+        progress: Show a bar or log lines.
+    """
+    items = prepared.shop.dataset.items
+    titles = items["title"].fillna("").tolist()
+    chosen = {"policy": config.queries.policy, "enabled": True}
+    wording = config.model_copy(update={"augment": config.augment.model_copy(update=chosen)})
+    with run.stage("queries") as figures:
+        rows, provenance = titles_read(titles, config), run.folder / QUERIES
+        with run.part("augment"):
+            worded = word_titles(items, titles, rows, prepared.shop.end, wording, provenance)
+        result = teach_queries(
+            words.encoder,
+            titles,
+            words.vectors,
+            words.whitening,
+            config,
+            run.folder / "training" / "queries",
+            wordings=worded.wordings,
+            progress=progress,
+        )
+        figures.update(result.report, augmented_titles=worded.counts)
+    return result.encoder

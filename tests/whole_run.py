@@ -66,5 +66,7 @@ def quick_settings(encoder: Path) -> list[str]:
         "finetune.items_per_step=32",
         "finetune.contexts_per_step=64",
         "finetune.learning_rate=0.001",
+        "queries.steps=6",
+        "queries.titles_per_step=16",
         "rank.epochs=2",
     ]

@@ -22,7 +22,11 @@ from recsys.errors import InputError
 
 if TYPE_CHECKING:
     from recsys.compare.run import Compared
+    from recsys.compare.trainings import DepthOf
     from recsys.evaluate.evaluate import Task
+
+_DEPTHS = ("lists", "finetune", "search")
+"""How far trainings may go instead of the towers alone."""
 
 
 @click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,6 +54,12 @@ if TYPE_CHECKING:
     "arm: minutes each without a GPU.",
 )
 @click.option(
+    "--search",
+    is_flag=True,
+    help="Also teach queries in every training, as [queries] says, on titles as its arm words them: a minute "
+    "or two each without a GPU.",
+)
+@click.option(
     "--placebos/--no-placebos",
     default=True,
     show_default=True,
@@ -67,6 +77,7 @@ def command(
     shares: tuple[float, ...],
     lists: bool,
     finetune: bool,
+    search: bool,
     placebos: bool,
     task: Task,
     workers: int,
@@ -80,15 +91,13 @@ def command(
     """
     if lists and shares:
         raise InputError("--share is for the towers alone", hint="Leave out --lists or --share")
-    if lists and finetune:
-        raise InputError("--finetune is for the towers alone", hint="Leave out --lists or --finetune")
+    depths = [f"--{name}" for name, wanted in zip(_DEPTHS, (lists, finetune, search), strict=True) if wanted]
+    if len(depths) > 1:
+        raise InputError(f"{' and '.join(depths)} exclude each other", hint="Give one of them")
     if more and not arms:
         raise InputError(f"unexpected argument '{more[0]}'", hint="Arms go behind --arms")
     from recsys.compare.contenders import enter
-    from recsys.compare.lists import WholeLists
     from recsys.compare.run import Order, run_compare
-    from recsys.compare.trainings import TowersAlone
-    from recsys.compare.tuned import TunedTowers
     from recsys.compare.words import write_files
     from recsys.track import tracked
 
@@ -101,7 +110,7 @@ def command(
         )
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
-        depth = WholeLists if lists else TunedTowers if finetune else TowersAlone
+        depth = _depth(depths)
         done = run_compare(data, out, entered, order, depth, say, workers=workers)
         write_files(out, done, data, config)
         tracker.parameters(entered.config.model_dump(mode="json"))
@@ -111,6 +120,16 @@ def command(
         tracker.curve("off.validation ndcg@10", done.curve)
         tracker.artifacts(sorted(out.glob("compare.*")))
     show(done, out, data, config)
+
+
+def _depth(asked: list[str]) -> DepthOf:
+    from recsys.compare.lists import WholeLists
+    from recsys.compare.taught import TowersAndReader
+    from recsys.compare.trainings import TowersAlone
+    from recsys.compare.tuned import TunedTowers
+
+    deeper: dict[str, DepthOf] = dict(zip(_DEPTHS, (WholeLists, TunedTowers, TowersAndReader), strict=True))
+    return deeper[asked[0].removeprefix("--")] if asked else TowersAlone
 
 
 def show(done: Compared, out: Path, data: Path, config: Path | None, name: str = "compare") -> None:

@@ -14,9 +14,8 @@ import numpy as np
 from recsys.arms import K, When
 from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
-from recsys.compare.misspelled import MISSPELLED
 from recsys.compare.outcomes import Kept
-from recsys.compare.trainings import Depth, Turn
+from recsys.compare.trainings import RANKS, Depth, Turn
 from recsys.config import Config, with_settings
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
@@ -89,7 +88,7 @@ class WholeLists(Depth):
             write_fit(folder / when, self.trials.shop, self.trials.cut(when), done.towers)
             about = {
                 "losses": list(done.towers.losses), "steps": done.steps, "epochs": epochs,
-                "counts": done.counts, MISSPELLED: self.misspelled.ranks(done.towers.item_vectors()),
+                "counts": done.counts, RANKS: self.misspelled.ranks(done.towers.item_vectors()),
             }  # fmt: skip
         write_atomically(folder / _MADE, json.dumps(about))
         return folder, about

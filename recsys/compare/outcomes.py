@@ -14,7 +14,7 @@ from recsys.artifacts import replacing
 from recsys.errors import ArtifactError
 from recsys.types import Rows
 
-FORMAT = 3
+FORMAT = 4
 """Goes up when an older outcome would no longer be the outcome of the same training."""
 _OTHER = "lists of "
 

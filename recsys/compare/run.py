@@ -13,10 +13,10 @@ from recsys import __version__
 from recsys.arms import Trials
 from recsys.artifacts import alone
 from recsys.compare.contenders import Contender, Entered
-from recsys.compare.misspelled import MISSPELLED, Misspelled
+from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.parallel import Work, parts_for, train_in_parallel
-from recsys.compare.trainings import NEW_ITEMS, Depth, DepthOf, Trainings, Turn, refuse_unequal_steps
+from recsys.compare.trainings import NEW_ITEMS, RANKS, Depth, DepthOf, Trainings, Turn, refuse_unequal_steps
 from recsys.config import Config
 from recsys.errors import InputError
 from recsys.evaluate.contrast import Finding, Part, contrast, parts_of
@@ -163,12 +163,10 @@ def _judged(
         name: [part for share in (1.0, *order.shares) for part in _parts(trials, found, share, order)]
         for name, found in by_arm.items()
     }
-    ranks = {
-        name: [one.about[MISSPELLED] for t, one in found if t.share >= 1] for name, found in by_arm.items()
-    }
+    ranks = {name: [one.about[RANKS] for t, one in found if t.share >= 1] for name, found in by_arm.items()}
     if any(one != ranks[entered.reference.name] for one in ranks.values()):  # else nothing touches the towers
         for name, by_seed in ranks.items():
-            parts[name].append(misspelled.part(by_seed))
+            parts[name] += misspelled.parts(by_seed)
     whole = {name: [one for turn, one in found if turn.share >= 1] for name, found in by_arm.items()}
     return Compared(
         entered, order, depth.name,

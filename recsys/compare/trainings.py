@@ -14,7 +14,7 @@ import numpy as np
 
 from recsys.arms import Arm, Outcome, Trials
 from recsys.compare.contenders import Contender
-from recsys.compare.misspelled import MISSPELLED, Misspelled
+from recsys.compare.misspelled import Misspelled, Ranks
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.config import with_settings
 from recsys.errors import RecsysError
@@ -26,6 +26,8 @@ from recsys.types import Rows
 
 logger = logging.getLogger(__name__)
 
+RANKS = "ranks"
+"""What a training notes of the misspelled queries."""
 NEW_ITEMS = "new items"
 """Lists of the items without an event before the cut alone."""
 
@@ -72,7 +74,7 @@ def new_items(trials: Trials, towers: TowersFit, task: Task) -> Rows:
     return trials.lists(towers, "report", task, among=new)[:, :20]
 
 
-def kept_of(depth: Depth, done: Outcome, ranks: list[int]) -> Kept:
+def kept_of(depth: Depth, done: Outcome, ranks: Ranks) -> Kept:
     """What a training of the towers leaves.
 
     Args:
@@ -83,7 +85,7 @@ def kept_of(depth: Depth, done: Outcome, ranks: list[int]) -> Kept:
     assert done.towers is not None
     about = {
         "losses": list(done.losses), "steps": done.steps, "epochs": done.epochs,
-        "counts": done.counts, "seconds": done.seconds, MISSPELLED: ranks,
+        "counts": done.counts, "seconds": done.seconds, RANKS: ranks,
     }  # fmt: skip
     return Kept(done.lists, about, {NEW_ITEMS: new_items(depth.trials, done.towers, depth.task)})
 

@@ -32,6 +32,10 @@ KINDS = {
 METRICS = ("mrr@20", "recall@1", "recall@10")
 DEPTH = 50
 """Places that a system is asked for."""
+WORST = 20
+"""The last place that counts."""
+_CELLS = 50_000_000
+"""Scores held at a time."""
 MIN_LETTERS = 5
 """Shorter words are not mistyped, as in the augmentation op `typo`."""
 
@@ -88,7 +92,7 @@ def known_items(titles: Sequence[str], count: int, misspell: Misspell, seed: int
     """
     rows_of: dict[str, list[int]] = defaultdict(list)
     for row, title in enumerate(titles):
-        rows_of[_plain(title)].append(row)
+        rows_of[plain_title(title)].append(row)
     rows_of.pop("", None)
     distinct = sorted(rows_of)
     picked = generator(seed, "known_item").permutation(len(distinct))[:count]
@@ -104,6 +108,31 @@ def known_items(titles: Sequence[str], count: int, misspell: Misspell, seed: int
         queries["half_typo"].append(_typo(half, misspell, stream(seed, "known_item", "half_typo", title)))
         answers.append(frozenset(rows))
     return KnownItems(queries, answers)
+
+
+def ranks_by_vector(queries: Floats, items: Floats, wanted: Sequence[frozenset[int]]) -> list[int]:
+    """The place (1 is best) of the best wanted item of each query, by cosine; of equals, the first place.
+
+    Args:
+        queries: (n, dim) of unit norm.
+        items: (num_items, dim) of any length, among which they are sought.
+        wanted: Item rows per query, one at least.
+    """
+    lengths = np.linalg.norm(items, axis=1, keepdims=True)
+    unit = (items / np.maximum(lengths, 1e-12)).T
+    block = max(1, _CELLS // max(unit.shape[1], 1))
+    ranks = []
+    for start in range(0, len(wanted), block):
+        scores = (queries[start : start + block] @ unit).round(5)
+        for row, rows in zip(scores, wanted[start : start + block], strict=True):
+            ranks.append(1 + int((row > row[sorted(rows)].max()).sum()))
+    return ranks
+
+
+def reciprocals(ranks: Sequence[int] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """The contribution of each place to mrr@20: 1 / place up to the twentieth, then 0."""
+    places = np.asarray(ranks, np.float64)
+    return np.where(places <= WORST, 1.0 / places, 0.0)
 
 
 def measure_search(
@@ -224,7 +253,8 @@ def _cell(figure: Figure) -> str:
     return f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
 
 
-def _plain(title: str) -> str:
+def plain_title(title: str) -> str:
+    """What two titles have in common that nobody who types tells apart; empty for a blank one."""
     return " ".join(title.casefold().split())
 
 

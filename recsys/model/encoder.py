@@ -194,6 +194,14 @@ class TextEncoder:
         """
         return layers_of(self.model, self.config.name)
 
+    def unfreeze(self, num_top: int) -> list[nn.Parameter]:
+        """Let the top layers alone learn; their parameters, layer by layer."""
+        self.model.requires_grad_(False)
+        learning = [parameter for layer in self.layers()[-num_top:] for parameter in layer.parameters()]
+        for parameter in learning:
+            parameter.requires_grad_(True)
+        return learning
+
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
         """bf16 where it was asked for, or where the device computes in it."""

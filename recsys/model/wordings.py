@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from recsys.types import Rows
 
+WORDING_TEMPERATURE = 0.05
+"""Of the cosines by which another wording finds its text (SimCSE's, Gao et al., EMNLP 2021)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wordings:

@@ -22,6 +22,7 @@ from recsys.compare.contenders import Contender, enter
 from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.run import WORK, Order, run_compare
+from recsys.compare.taught import TowersAndReader
 from recsys.compare.trainings import TowersAlone, Turn, duration, new_items, refuse_unequal_steps
 from recsys.compare.tuned import TunedTowers
 from recsys.config import Config
@@ -86,6 +87,7 @@ def test_every_planned_segment_gets_a_verdict_and_the_files_agree(done: Shop) ->
     assert {(one["dimension"], one["segment"]) for one in judged} == {
         ("whole", "whole"), ("history", "1-4"), ("coldness", "0"), ("coldness", "1-5"), ("text", "thin"),
         ("new items", "among themselves"), ("search", "misspelled"),
+        ("search", "half, misspelled"),
     }  # fmt: skip
     assert {one["arm"] for one in judged} == {"standard"}
     assert {one["arm"] for one in said["findings"]} >= {"placebo:duplicate", "placebo:random_insert"}
@@ -272,10 +274,12 @@ def test_misspelled_queries_have_the_same_ranks_however_many_are_scored_at_once(
 ) -> None:
     vectors = trials.texts.vectors
     at_once = Misspelled(trials).ranks(vectors)
-    monkeypatch.setattr("recsys.compare.misspelled._CELLS", 3 * len(vectors))
+    monkeypatch.setattr("recsys.evaluate.known_item._CELLS", 3 * len(vectors))
     assert Misspelled(trials).ranks(vectors) == at_once
-    assert len(at_once) > 10
-    assert min(at_once) >= 1
+    assert list(at_once) == ["misspelled", "half, misspelled"]
+    for ranks in at_once.values():
+        assert len(ranks) > 10
+        assert min(ranks) >= 1
 
 
 def test_every_arm_fine_tunes_its_encoder(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
@@ -293,8 +297,37 @@ def test_every_arm_fine_tunes_its_encoder(done: Shop, capsys: pytest.CaptureFixt
     assert not list((done.out / "work").rglob("*-tuning")), "nothing is left of a tuning"
 
 
-def test_an_encoder_of_their_own_is_not_for_whole_lists(done: Shop, tmp_path: Path) -> None:
-    assert main(done.arguments(tmp_path / "o", "--lists", "--finetune")) == 2
+def test_every_arm_teaches_queries_and_lists_stay(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
+    hard = ["queries.steps=12", "queries.max_passes=100", "queries.learning_rate=0.01", "queries.layers=1"]
+    few = ["--seeds", "1", *(part for setting in hard for part in ("--set", setting))]
+    arms = ["--arms", "off", "spelling", "placebo:random_insert"]
+    assert main(done.arguments(done.out, "--search", "--no-placebos", *few, *arms)) == 0
+    assert "and the teaching of queries in every training on top" in capsys.readouterr().err
+    found = record(done.out)
+    assert found["facts"]["depth"] == "search"
+    search = [one for one in found["findings"] if one["dimension"] == "search"]
+    assert {one["arm"] for one in search} == {"spelling", "placebo:random_insert"}
+    assert any(one["differences"]["mrr@20"]["difference"] for one in search), "other titles, another reader"
+    assert not list((done.out / "work").rglob("*-queries")), "nothing is left of the teaching"
+
+
+def test_a_reader_is_beside_the_towers_and_takes_the_same_steps_in_every_arm(trials: Trials) -> None:
+    misspelled, few = Misspelled(trials), {"queries.steps": 4, "queries.learning_rate": 0.01}
+    depth, alone = TowersAndReader(trials, misspelled), TowersAlone(trials, misspelled)
+    off, spelling = (Contender(Arm.of(name), changes=few) for name in ("off", "spelling"))
+    plain, first, second = (depth_.outcome(one, 0, 1, 1.0) for depth_, one in
+                            ((alone, off), (depth, off), (depth, spelling)))  # fmt: skip
+    assert np.array_equal(plain.lists, first.lists)
+    assert plain.about["steps"] + 4 == first.about["steps"] == second.about["steps"]
+    assert plain.about["ranks"] != first.about["ranks"] != second.about["ranks"]
+    assert depth.outcome(off, 0, 1, 0.5).about["steps"] == alone.outcome(off, 0, 1, 0.5).about["steps"]
+
+
+@pytest.mark.parametrize(
+    "two", [("--lists", "--finetune"), ("--lists", "--search"), ("--finetune", "--search")]
+)
+def test_trainings_go_to_one_depth(done: Shop, tmp_path: Path, two: tuple[str, str]) -> None:
+    assert main(done.arguments(tmp_path / "o", *two)) == 2
 
 
 def test_an_encoder_that_nothing_trains_is_refused(done: Shop, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from recsys.data.augmented_store import stored_batches
 from recsys.data.features import FeatureStoreRoom
 from recsys.evaluate.answers import answer_sheet
 from recsys.evaluate.evaluate import evaluate_lists
+from recsys.evaluate.known_item import KINDS
 from recsys.measure import ranked_rows
 from recsys.runs import augmentation_share
 from recsys.types import Query
@@ -36,7 +37,7 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert (made.out / "live").resolve() == made.run.path
     assert list(manifest.stages) == [
         "data", "features", "encode", "augment", "select", "finetune", "ranker", "new_places", "online",
-        "report", "final", "export",
+        "report", "final", "queries", "export",
     ]  # fmt: skip
     assert not manifest.stages["ranker"]["kept"], "so small a shop teaches no ranker, and serves none"
     cost = augmentation_share(manifest.stages)
@@ -53,6 +54,11 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert isinstance(tuned["kept"], bool)
     assert tuned["why"]
     assert max(tuned["weights_moved"].values()) > 0
+    queries = manifest.stages["queries"]
+    assert queries["titles"] == 6 * 16, "so many are read"
+    assert 0 < queries["wordings"] <= queries["augmented_titles"]["accepted"]
+    assert set(queries["before"]) == set(queries["after"]) == set(KINDS)
+    assert isinstance(queries["kept"], bool)
     online = manifest.stages["online"]
     assert isinstance(online["kept"], bool)
     assert online["why"]

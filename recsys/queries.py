@@ -1,0 +1,143 @@
+"""Teaching the encoder to read queries, and the rule that decides whether what it learned is kept."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys.augment.noise import mistyped
+from recsys.config import Config
+from recsys.evaluate.bootstrap import Values, intervals
+from recsys.evaluate.known_item import KINDS, KnownItems, known_items, ranks_by_vector, reciprocals
+from recsys.model.encoder import TextEncoder
+from recsys.model.gate import ONE_SIDED, weights_moved
+from recsys.model.whitening import Whitening
+from recsys.query_tuning import QueryTuning
+from recsys.randomness import derive
+from recsys.types import Floats
+
+logger = logging.getLogger(__name__)
+
+ASKED = 1000
+"""Titles of which queries are made to judge by, or all where there are fewer."""
+MISSPELLED = ("typo", "half_typo")
+"""Kinds of queries that must gain; the others must not lose."""
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """What reads queries from now on."""
+
+    encoder: TextEncoder
+    report: dict[str, Any]
+    """For the manifest: mrr@20 `before` and `after` by kind of query, `kept`, `why`, `weights_moved`."""
+
+
+def teach_queries(
+    encoder: TextEncoder,
+    titles: Sequence[str],
+    vectors: Floats,
+    whitening: Whitening,
+    config: Config,
+    folder: Path,
+    *,
+    wordings: Mapping[int, Sequence[str]],
+    progress: bool = True,
+    on_step: Callable[[int], None] | None = None,
+) -> QueryResult:
+    """Teach a copy of the encoder other wordings of titles, and keep it where misspelled queries gain.
+
+    Killed and called again with the same arguments it continues, bit for bit on CPU.
+
+    Args:
+        encoder: What made the items' vectors; it is left as it is.
+        titles: Of the whole catalogue.
+        vectors: (num_items, dim) whitened vectors of the items' texts.
+        whitening: What made them.
+        config: Sections `queries`, `train`, `encoder` and the seed are read.
+        folder: Where the checkpoint lives.
+        wordings: Other wordings of titles by item row.
+        progress: Show a bar or log lines.
+        on_step: Called with the number of optimiser steps done so far, after each.
+    """
+    tuning = QueryTuning(encoder, titles, vectors, whitening, config, folder, wordings)
+    tuning.run(progress, on_step)
+    taught = tuning.encoder
+    known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
+    before = _judge(known, encoder, whitening, vectors)
+    after = _judge(known, taught, whitening, vectors)
+    kept, why = _keep(before, after, config.run.seed)
+    report = {
+        "kept": kept,
+        "why": why,
+        "before": _means(before),
+        "after": _means(after),
+        "titles": tuning.wordings.num_own,
+        "wordings": tuning.wordings.num_others,
+        "weights_moved": weights_moved(encoder, taught),
+        "losses": [round(loss, 4) for loss in tuning.losses],
+    }
+    logger.info("the taught reader of queries is %s: %s", "kept" if kept else "not kept", why)
+    return QueryResult(taught if kept else encoder, report)
+
+
+def _judge(
+    known: KnownItems, encoder: TextEncoder, whitening: Whitening, vectors: Floats
+) -> dict[str, Values]:
+    """By kind of query, (titles, 1) what each contributes to mrr@20; NaN where its title allows none."""
+    judged = {}
+    for kind in KINDS:
+        asked = [(i, text) for i, text in enumerate(known.queries[kind]) if text is not None]
+        values = np.full((len(known), 1), np.nan)
+        if asked:
+            queries = whitening.apply(encoder.encode([text for _, text in asked]))
+            wanted = [known.answers[i] for i, _ in asked]
+            values[[i for i, _ in asked], 0] = reciprocals(ranks_by_vector(queries, vectors, wanted))
+        judged[kind] = values
+    return judged
+
+
+def _keep(before: Mapping[str, Values], after: Mapping[str, Values], seed: int) -> tuple[bool, str]:
+    """Whether what was taught stays, and why.
+
+    It stays where misspelled queries gain beyond chance, each kind counting alike, and no kind loses beyond
+    chance (one-sided 95 % bootstraps over titles).
+    """
+    changes = {kind: after[kind] - before[kind] for kind in KINDS}
+    asked = {kind: int((~np.isnan(change)).sum()) for kind, change in changes.items()}
+    if not any(asked[kind] for kind in MISSPELLED):
+        return False, "no title has a word that could be mistyped"
+    said = ", ".join(
+        f"{kind} {np.nanmean(before[kind]):.3f} to {np.nanmean(after[kind]):.3f}"
+        for kind in KINDS
+        if asked[kind]
+    )
+    lost = [kind for kind in KINDS if asked[kind] and _bounds(changes[kind], seed)[1] < 0]
+    if lost:
+        return False, f"{' and '.join(lost)} queries lose beyond chance: mrr@20 of {said}"
+    of_both = np.hstack([changes[kind] for kind in MISSPELLED])
+    counts = (~np.isnan(of_both)).sum(axis=1, keepdims=True)
+    sums = np.nansum(of_both, axis=1, keepdims=True)
+    together = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    if not _bounds(together, seed)[0] > 0:
+        return False, f"misspelled queries gain nothing beyond chance: mrr@20 of {said}"
+    return True, f"misspelled queries gain: mrr@20 of {said}"
+
+
+def _bounds(values: Values, seed: int) -> tuple[float, float]:
+    """The one-sided bounds of the mean over the titles that have a value."""
+    cases = np.flatnonzero(~np.isnan(values[:, 0]))
+    low, high = intervals([(cases, values[cases])], np.arange(len(values)), seed=seed, level=ONE_SIDED)[0]
+    return float(low[0]), float(high[0])
+
+
+def _means(judged: Mapping[str, Values]) -> dict[str, float | None]:
+    return {
+        kind: None if np.isnan(values).all() else round(float(np.nanmean(values)), 5)
+        for kind, values in judged.items()
+    }
