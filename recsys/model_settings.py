@@ -140,7 +140,7 @@ class FinetuneConfig(Section):
 
 
 class QueriesConfig(Section):
-    """Teaching the encoder that reads search queries; kept where misspelled titles are found better."""
+    """Teaching the encoder that reads search queries; kept where titles, whole or not, are found better."""
 
     enabled: bool = True
     """Off reads queries with the encoder that made the items' vectors, as does `augment.enabled=false`."""

@@ -128,7 +128,7 @@ def test_nothing_to_read_teaches_nothing(made: World, tmp_path: Path) -> None:
         progress=False,
     )
     assert none.encoder is made.encoder
-    assert none.report["why"] == "no title has a word that could be mistyped"
+    assert none.report["why"] == "no item has a title to ask for"
     untold = QueryTuning(
         made.encoder, made.titles, np.zeros_like(made.vectors), made.whitening, settings(), tmp_path / "c"
     )
