@@ -370,14 +370,16 @@ def _final(
             figures["stored_rows"] = store_rows(store, rows, shop.vocabulary, provenance, config)
     if not run.leads:
         return []
-    reader = reader_of_queries(run, prepared, words, config, progress) if teaches else words.encoder
+    lexical, reader = LexicalIndex.build(prepared.texts), words.encoder
+    if teaches:
+        reader = reader_of_queries(run, prepared, words, lexical, config, progress)
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
         store_online(run.folder, shop, contexts_before(prepared.contexts, cut, prepared.grain))
         figures["text_encoder"] = export_text_encoder(
             reader, words.whitening, run.folder, config, sample_texts=prepared.texts
         )
-        LexicalIndex.build(prepared.texts).write(run.folder)
+        lexical.write(run.folder)
         figures.update(moment=cut, rank_features=list(RANK_FEATURES))
     return _served_files(run.folder)
 

@@ -13,7 +13,8 @@ import numpy as np
 from recsys.augment.noise import mistyped
 from recsys.config import Config
 from recsys.evaluate.bootstrap import Values, intervals
-from recsys.evaluate.known_item import KINDS, KnownItems, known_items, ranks_by_vector, reciprocals
+from recsys.evaluate.known_item import KINDS, known_items, rank_of, reciprocals
+from recsys.lexical import LexicalIndex
 from recsys.model.encoder import TextEncoder
 from recsys.model.gate import ONE_SIDED, weights_moved
 from recsys.model.whitening import Whitening
@@ -23,7 +24,7 @@ from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
 
-ASKED = 1000
+ASKED = 500
 """Titles of which queries are made to judge by, or all where there are fewer."""
 
 
@@ -41,6 +42,7 @@ def teach_queries(
     titles: Sequence[str],
     vectors: Floats,
     whitening: Whitening,
+    lexical: LexicalIndex,
     config: Config,
     folder: Path,
     *,
@@ -57,7 +59,8 @@ def teach_queries(
         titles: Of the whole catalogue.
         vectors: (num_items, dim) whitened vectors of the items' texts.
         whitening: What made them.
-        config: Sections `queries`, `train`, `encoder` and the seed are read.
+        lexical: The letters of the items' texts, which search asks beside the vectors.
+        config: Sections `queries`, `search`, `train`, `encoder` and the seed are read.
         folder: Where the checkpoint lives.
         wordings: Other wordings of titles by item row.
         progress: Show a bar or log lines.
@@ -66,9 +69,8 @@ def teach_queries(
     tuning = QueryTuning(encoder, titles, vectors, whitening, config, folder, wordings)
     tuning.run(progress, on_step)
     taught = tuning.encoder
-    known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
-    before = _judge(known, encoder, whitening, vectors)
-    after = _judge(known, taught, whitening, vectors)
+    judge = _Judge(titles, vectors, whitening, lexical, config)
+    before, after = judge(encoder), judge(taught)
     kept, why = _keep(before, after, config.run.seed)
     report = {
         "kept": kept,
@@ -84,20 +86,34 @@ def teach_queries(
     return QueryResult(taught if kept else encoder, report)
 
 
-def _judge(
-    known: KnownItems, encoder: TextEncoder, whitening: Whitening, vectors: Floats
-) -> dict[str, Values]:
-    """By kind of query, (titles, 1) what each contributes to mrr@20; NaN where its title allows none."""
-    judged = {}
-    for kind in KINDS:
-        asked = [(i, text) for i, text in enumerate(known.queries[kind]) if text is not None]
-        values = np.full((len(known), 1), np.nan)
-        if asked:
-            queries = whitening.apply(encoder.encode([text for _, text in asked]))
-            wanted = [known.answers[i] for i, _ in asked]
-            values[[i for i, _ in asked], 0] = reciprocals(ranks_by_vector(queries, vectors, wanted))
-        judged[kind] = values
-    return judged
+class _Judge:
+    """Asks queries made of titles as search is served: by letters and by vectors, for nobody's taste."""
+
+    def __init__(
+        self,
+        titles: Sequence[str],
+        vectors: Floats,
+        whitening: Whitening,
+        lexical: LexicalIndex,
+        config: Config,
+    ) -> None:
+        self._known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
+        self._vectors, self._whitening, self._lexical = vectors, whitening, lexical
+        self._letters = config.search.letters
+
+    def __call__(self, encoder: TextEncoder) -> dict[str, Values]:
+        """By kind of query, (titles, 1) what each adds to mrr@20; NaN where its title allows none."""
+        judged = {}
+        for kind in KINDS:
+            asked = [(i, text) for i, text in enumerate(self._known.queries[kind]) if text is not None]
+            values = np.full((len(self._known), 1), np.nan)
+            queries = self._whitening.apply(encoder.encode([text for _, text in asked]))
+            for (i, text), query in zip(asked, queries, strict=True):
+                shares = self._lexical.scores(text)
+                scores = self._letters * shares + (1 - self._letters) * (self._vectors @ query)
+                values[i] = reciprocals([rank_of(scores.round(5), self._known.answers[i])])
+            judged[kind] = values
+        return judged
 
 
 def _keep(before: Mapping[str, Values], after: Mapping[str, Values], seed: int) -> tuple[bool, str]:

@@ -15,6 +15,7 @@ from recsys.augmented import TextVariants, augment_texts, word_titles
 from recsys.config import Config
 from recsys.data.contexts_from import contexts_before
 from recsys.distributed import training_device
+from recsys.lexical import LexicalIndex
 from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.prepared import RAW, Prepared
@@ -131,7 +132,12 @@ def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config, 
 
 
 def reader_of_queries(
-    run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool
+    run: OpenRun,
+    prepared: Prepared,
+    words: Words,
+    lexical: LexicalIndex,
+    config: Config,
+    progress: bool,
 ) -> TextEncoder:
     """What reads queries: the encoder of the items' texts, or a copy that was taught wordings of titles.
 
@@ -139,7 +145,8 @@ def reader_of_queries(
         run: Its stage `queries` says what was measured.
         prepared: The catalogue.
         words: The text side that the run ended with.
-        config: Sections `queries`, `train`, `encoder` and the seed are read.
+        lexical: The letters of the catalogue's texts.
+        config: Sections `queries`, `search`, `train`, `encoder` and the seed are read.
         progress: Show a bar or log lines.
     """
     items = prepared.shop.dataset.items
@@ -155,6 +162,7 @@ def reader_of_queries(
             titles,
             words.vectors,
             words.whitening,
+            lexical,
             config,
             run.folder / "training" / "queries",
             wordings=worded.wordings,

@@ -124,9 +124,13 @@ def ranks_by_vector(queries: Floats, items: Floats, wanted: Sequence[frozenset[i
     ranks = []
     for start in range(0, len(wanted), block):
         scores = (queries[start : start + block] @ unit).round(5)
-        for row, rows in zip(scores, wanted[start : start + block], strict=True):
-            ranks.append(1 + int((row > row[sorted(rows)].max()).sum()))
+        ranks += [rank_of(row, rows) for row, rows in zip(scores, wanted[start : start + block], strict=True)]
     return ranks
+
+
+def rank_of(scores: NDArray[np.floating[Any]], wanted: frozenset[int]) -> int:
+    """The place (1 is best) of the best wanted item by (num_items,) scores; of equals, the first place."""
+    return 1 + int((scores > scores[sorted(wanted)].max()).sum())
 
 
 def reciprocals(ranks: Sequence[int] | NDArray[np.float64]) -> NDArray[np.float64]:

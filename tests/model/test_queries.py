@@ -12,6 +12,7 @@ from whole_run import write_tiny_bert
 
 from recsys.augment.noise import mistyped
 from recsys.config import Config
+from recsys.lexical import LexicalIndex
 from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.model.wordings import WORDING_TEMPERATURE
@@ -43,6 +44,7 @@ class World:
         raw = self.encoder.encode(texts)
         self.whitening = Whitening.fit(raw, 24)
         self.vectors = self.whitening.apply(raw)
+        self.lexical = LexicalIndex.build(texts)
         self.wordings = {row: tuple(self._typos(row)) for row in range(ITEMS) if row != 2}
 
     def _typos(self, row: int) -> list[str]:
@@ -60,9 +62,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("bert"), Config())
 
 
-def settings(**changes: object) -> Config:
+def settings(letters: float = 0.0, **changes: object) -> Config:
+    """Short and hard; judged by vectors alone unless letters are to count."""
     some = {"layers": 3, "steps": 120, "max_passes": 100.0, "titles_per_step": 32, "learning_rate": 2e-3}
-    return Config().model_copy(update={"queries": Config().queries.model_copy(update={**some, **changes})})
+    config = Config()
+    queries = config.queries.model_copy(update={**some, **changes})
+    search = config.search.model_copy(update={"letters": letters})
+    return config.model_copy(update={"queries": queries, "search": search})
 
 
 def teach(
@@ -74,7 +80,7 @@ def teach(
 ) -> QueryResult:
     chosen = made.wordings if wordings is None else wordings
     return teach_queries(
-        made.encoder, made.titles, made.vectors, made.whitening, config, folder,
+        made.encoder, made.titles, made.vectors, made.whitening, made.lexical, config, folder,
         wordings=chosen, progress=False, on_step=on_step,
     )  # fmt: skip
 
@@ -112,6 +118,15 @@ def test_wordings_of_other_titles_are_refused(made: World, tmp_path: Path) -> No
     assert "lose beyond chance" in result.report["why"]
 
 
+def test_where_letters_decide_nothing_is_gained_and_nothing_kept(made: World, tmp_path: Path) -> None:
+    """The gate judges search as it is served, not the part of it that was taught."""
+    result = teach(made, tmp_path, settings(letters=1.0))
+    assert result.report["before"] == result.report["after"]
+    assert not result.report["kept"]
+    assert "nothing beyond chance" in result.report["why"]
+    assert result.encoder is made.encoder
+
+
 def test_nothing_to_read_teaches_nothing(made: World, tmp_path: Path) -> None:
     blank = [""] * ITEMS
     nothing = QueryTuning(made.encoder, blank, made.vectors, made.whitening, settings(), tmp_path / "a")
@@ -122,6 +137,7 @@ def test_nothing_to_read_teaches_nothing(made: World, tmp_path: Path) -> None:
         blank,
         made.vectors,
         made.whitening,
+        made.lexical,
         settings(),
         tmp_path / "b",
         wordings={},
