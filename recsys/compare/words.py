@@ -11,6 +11,7 @@ from typing import Any
 from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
 from recsys.compare.run import Compared
+from recsys.compare.taught import TowersAndReader
 from recsys.compare.trainings import duration
 from recsys.config import WHICH_POLICY
 from recsys.evaluate.compare_report import (
@@ -72,6 +73,8 @@ def next_line(done: Compared, data: Path, config: Path | None) -> str:
     for setting in chosen.settings:
         if not setting.startswith("--config "):
             command += ["--set", setting]
+        if done.depth.startswith(TowersAndReader.kind) and setting.startswith("augment.policy="):
+            command += ["--set", setting.replace("augment.", "queries.", 1)]
     return shlex.join(command)
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from whole_run import Made
 
 from recsys.arms import Arm, Trials
 from recsys.cli import main
+from recsys.compare import words
 from recsys.compare.contenders import Contender, enter
 from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
