@@ -325,6 +325,16 @@ def test_a_reader_is_beside_the_towers_and_takes_the_same_steps_in_every_arm(tri
     assert depth.outcome(off, 0, 1, 0.5).about["steps"] == alone.outcome(off, 0, 1, 0.5).about["steps"]
 
 
+@pytest.mark.parametrize(("depth", "more"), [("towers", ""), ("search", " --set queries.policy=spelling")])
+def test_what_reads_queries_is_to_be_taught_as_it_was_judged(
+    monkeypatch: pytest.MonkeyPatch, depth: str, more: str
+) -> None:
+    best = Contender(Arm.of("spelling"), ("augment.policy=spelling",))
+    monkeypatch.setattr(words, "to_use", lambda done: best)
+    line = words.next_line(SimpleNamespace(depth=f"{depth} novel"), Path("D"), None)
+    assert line == f"recsys run --data D --out RUNS --set augment.policy=spelling{more}"
+
+
 @pytest.mark.parametrize(
     "two", [("--lists", "--finetune"), ("--lists", "--search"), ("--finetune", "--search")]
 )
