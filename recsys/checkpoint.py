@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,18 @@ def load_checkpoint(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str
 def tensors_under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The tensors whose names begin so, by the rest of their names."""
     return {name.removeprefix(prefix): v for name, v in tensors.items() if name.startswith(prefix)}
+
+
+def numbered(name: str, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What learns, by `{name}.{place}`."""
+    return {f"{name}.{place}": parameter for place, parameter in enumerate(parameters)}
+
+
+def restore_numbered(name: str, parameters: Sequence[Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `numbered`, into the parameters themselves."""
+    with torch.no_grad():
+        for place, parameter in enumerate(parameters):
+            parameter.copy_(tensors[f"{name}.{place}"])
 
 
 class Snapshots:

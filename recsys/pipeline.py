@@ -103,8 +103,7 @@ def run_pipeline(
         encode_texts(run, prepared, config, progress)
     group.wait()
     words = words_of(run, prepared, config, progress)
-    teaches = config.queries.enabled and config.augment.enabled
-    config = _policy(run, prepared, words, config, progress)
+    asked, config = config, _policy(run, prepared, words, config, progress)
     with run.stage("augment") as figures:
         words = words.varied(prepared, config, run.folder / TEXTS)
         figures.update(texts=words.changed.counts)
@@ -116,7 +115,8 @@ def run_pipeline(
     _online(run, prepared)
     measured = _report(run, prepared, words, chosen, config, progress)
     _refit_ranker(run, prepared, config)
-    files = _final(run, prepared, words, chosen, config, progress, teaches)
+    towers = _final(run, prepared, words, chosen, config, progress)
+    files = _export(run, prepared, words, towers, asked, progress) if run.leads else []
     cost = augmentation_share(run.manifest.stages) if run.leads and config.augment.enabled else None
     if cost is not None:
         spent, trained = cost
@@ -350,14 +350,8 @@ def _report(
 
 
 def _final(
-    run: OpenRun,
-    prepared: Prepared,
-    words: Words,
-    chosen: TowersFit,
-    config: Config,
-    progress: bool,
-    teaches: bool,
-) -> list[str]:
+    run: OpenRun, prepared: Prepared, words: Words, chosen: TowersFit, config: Config, progress: bool
+) -> TowersFit:
     shop = prepared.shop
     cut = shop.end if config.run.refit else prepared.cut_report
     with run.stage("final") as figures:
@@ -368,11 +362,19 @@ def _final(
             store = run.folder.parent / FEATURES
             provenance = run.folder / AUGMENTED / f"{stage}_histories.parquet"
             figures["stored_rows"] = store_rows(store, rows, shop.vocabulary, provenance, config)
-    if not run.leads:
-        return []
+    return towers
+
+
+def _export(
+    run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config, progress: bool
+) -> list[str]:
+    """What is served, into the run; `config` is as it was asked for, before validation chose a policy."""
+    shop = prepared.shop
+    cut = shop.end if config.run.refit else prepared.cut_report
     lexical, reader = LexicalIndex.build(prepared.texts), words.encoder
-    if teaches:
-        reader = reader_of_queries(run, prepared, words, lexical, config, progress)
+    if config.augment.enabled and config.queries.enabled:
+        worded = with_policy(config, config.queries.policy)
+        reader = reader_of_queries(run, prepared, words, lexical, worded, progress)
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
         store_online(run.folder, shop, contexts_before(prepared.contexts, cut, prepared.grain))

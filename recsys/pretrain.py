@@ -22,10 +22,11 @@ from torch import nn
 from recsys.checkpoint import (
     deterministic,
     load_checkpoint,
+    numbered,
     optimizer_tensors,
+    restore_numbered,
     restore_optimizer,
     save_checkpoint,
-    tensors_under,
     work_key,
 )
 from recsys.config import Config
@@ -286,7 +287,7 @@ class Pretraining:
 
     def _save(self, step: int) -> None:
         if self.group.writes:
-            tensors = {f"learning.{i}": parameter for i, parameter in enumerate(self.learning)}
+            tensors = numbered("learning", self.learning)
             state = {"step": step, "losses": self.losses, "before": self.before}
             save_checkpoint(self.folder, self.key, tensors | optimizer_tensors(self.optimizer), state)
         self.group.wait()
@@ -296,9 +297,7 @@ class Pretraining:
         if found is None:
             return 0
         tensors, state = found
-        with torch.no_grad():
-            for i, value in tensors_under(tensors, "learning.").items():
-                self.learning[int(i)].copy_(value)
+        restore_numbered("learning", self.learning, tensors)
         restore_optimizer(self.optimizer, tensors)
         self.losses, self.before = list(state["losses"]), state["before"]
         logger.info("pretraining: continuing at step %d", state["step"])

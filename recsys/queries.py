@@ -20,6 +20,7 @@ from recsys.model.gate import ONE_SIDED, weights_moved
 from recsys.model.whitening import Whitening
 from recsys.query_tuning import QueryTuning
 from recsys.randomness import derive
+from recsys.text_search import relevance_of
 from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
@@ -69,8 +70,7 @@ def teach_queries(
     tuning = QueryTuning(encoder, titles, vectors, whitening, config, folder, wordings)
     tuning.run(progress, on_step)
     taught = tuning.encoder
-    judge = _Judge(titles, vectors, whitening, lexical, config)
-    before, after = judge(encoder), judge(taught)
+    before, after = _judged((encoder, taught), titles, vectors, whitening, lexical, config)
     kept, why = _keep(before, after, config.run.seed)
     report = {
         "kept": kept,
@@ -86,34 +86,30 @@ def teach_queries(
     return QueryResult(taught if kept else encoder, report)
 
 
-class _Judge:
-    """Asks queries made of titles as search is served: by letters and by vectors, for nobody's taste."""
+def _judged(
+    encoders: Sequence[TextEncoder],
+    titles: Sequence[str],
+    vectors: Floats,
+    whitening: Whitening,
+    lexical: LexicalIndex,
+    config: Config,
+) -> list[dict[str, Values]]:
+    """By encoder and kind of query, (titles, 1) what each adds to mrr@20; NaN where its title allows none.
 
-    def __init__(
-        self,
-        titles: Sequence[str],
-        vectors: Floats,
-        whitening: Whitening,
-        lexical: LexicalIndex,
-        config: Config,
-    ) -> None:
-        self._known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
-        self._vectors, self._whitening, self._lexical = vectors, whitening, lexical
-        self._letters = config.search.letters
-
-    def __call__(self, encoder: TextEncoder) -> dict[str, Values]:
-        """By kind of query, (titles, 1) what each adds to mrr@20; NaN where its title allows none."""
-        judged = {}
-        for kind in KINDS:
-            asked = [(i, text) for i, text in enumerate(self._known.queries[kind]) if text is not None]
-            values = np.full((len(self._known), 1), np.nan)
-            queries = self._whitening.apply(encoder.encode([text for _, text in asked]))
-            for (i, text), query in zip(asked, queries, strict=True):
-                shares = self._lexical.scores(text)
-                scores = self._letters * shares + (1 - self._letters) * (self._vectors @ query)
-                values[i] = reciprocals([rank_of(scores.round(5), self._known.answers[i])])
-            judged[kind] = values
-        return judged
+    Queries are answered as search is served, by letters and by vectors, for nobody in particular.
+    """
+    known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
+    found = [{kind: np.full((len(known), 1), np.nan) for kind in KINDS} for _ in encoders]
+    for kind in KINDS:
+        asked = [(i, text) for i, text in enumerate(known.queries[kind]) if text is not None]
+        texts = [text for _, text in asked]
+        queries = [whitening.apply(encoder.encode(texts)) for encoder in encoders]
+        for number, (i, text) in enumerate(asked):
+            shares = lexical.scores(text)
+            for values, mine in zip(found, queries, strict=True):
+                scores = relevance_of(shares, vectors @ mine[number], config.search.letters)
+                values[kind][i] = reciprocals([rank_of(scores, known.answers[i])])
+    return found
 
 
 def _keep(before: Mapping[str, Values], after: Mapping[str, Values], seed: int) -> tuple[bool, str]:

@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from recsys.checkpoint import (
     deterministic,
     load_checkpoint,
+    numbered,
     optimizer_tensors,
+    restore_numbered,
     restore_optimizer,
     save_checkpoint,
     work_key,
 )
 from recsys.config import Config
-from recsys.evaluate.known_item import plain_title
+from recsys.evaluate.known_item import rows_by_title
 from recsys.model.encoder import TextEncoder
+from recsys.model.layer_cache import LayerCache
 from recsys.model.whitening import Whitening
 from recsys.model.wordings import WORDING_TEMPERATURE, Wordings
 from recsys.optimise import schedule, set_rates
@@ -50,7 +51,7 @@ def titles_read(titles: Sequence[str], config: Config) -> Rows:
         titles: Of the whole catalogue; empty ones are never read.
         config: Section `queries` and the seed are read.
     """
-    first = np.array([rows[0] for rows in _bearers(titles).values()], np.int64)
+    first = np.array([rows[0] for rows in rows_by_title(titles).values()], np.int64)
     wanted = _num_steps(len(first), config) * config.queries.titles_per_step
     if wanted >= len(first):
         return first
@@ -94,8 +95,9 @@ class QueryTuning:
         places = np.full(len(titles), -1, np.int64)
         places[rows] = np.arange(len(rows))
         self.wordings = Wordings.of([titles[row] for row in rows], places, wordings)
-        bearers = _bearers(titles)
-        self._bearers = [bearers[plain_title(titles[row])] for row in rows]
+        bearers = {found[0]: np.array(found, np.int64) for found in rows_by_title(titles).values()}
+        self._bearers = [bearers[row] for row in rows.tolist()]
+        """Item rows by title read."""
         self._title_of = np.full(len(titles), -1, np.int64)
         """By item row, the title among those read that it bears."""
         for place, found in enumerate(self._bearers):
@@ -103,8 +105,8 @@ class QueryTuning:
         self.num_steps = _num_steps(len(bearers), config)
         self._written = np.flatnonzero(vectors.any(axis=1))
         self._texts = torch.from_numpy(np.array(vectors)).to(self.device)
-        self._mean = torch.from_numpy(whitening.mean).to(self.device)
-        self._projection = torch.from_numpy(whitening.projection).to(self.device)
+        # A wording is read about once: nothing is gained by keeping the output of the layers below.
+        self._layers = LayerCache(self.encoder, self.wordings.texts, whitening, self.num_top, cache_gib=0.0)
         group = {"params": self.learning, "peak": config.queries.learning_rate, "weight_decay": 0.01}
         self.optimizer = torch.optim.AdamW([group], fused=True)
         self.losses: list[float] = []
@@ -143,9 +145,7 @@ class QueryTuning:
         read = self.wordings.read(chosen, self.config.queries.mix, rng)
         loss = torch.zeros((), device=self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        tokens = self.encoder.tokenize([self.wordings.texts[place] for place in read])
-        for batch in tokens.batches(np.arange(len(read)), self.encoder.config.batch_tokens):
-            vectors = self._encoded(*tokens.padded(batch, self.encoder.pad_id))
+        for batch, vectors in self._layers.vectors(read):
             part = self._loss(vectors, chosen[batch], targets[batch], candidates) / len(read)
             part.backward()  # type: ignore[no-untyped-call]
             loss += part.detach()
@@ -161,13 +161,6 @@ class QueryTuning:
         found = torch.logsumexp(scores, 1) - torch.logsumexp(scores.masked_fill(~right, -torch.inf), 1)
         near = (vectors * self._texts[torch.from_numpy(targets).to(self.device)]).sum(dim=1)
         return (found + 1 - near).sum()
-
-    def _encoded(self, ids: Tensor, mask: Tensor) -> Tensor:
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        with torch.no_grad():
-            states = self.encoder.lower(ids, mask, self.num_top)
-        raw = self.encoder.upper(states, mask, self.num_top)
-        return torch.nn.functional.normalize((raw - self._mean) @ self._projection, dim=-1, eps=1e-12)
 
     def _chosen(self, step: int) -> Rows:
         """Distinct titles of a step, as places among those read; each pass has an order of its own."""
@@ -188,8 +181,7 @@ class QueryTuning:
         return np.union1d(rng.choice(self._written, most, replace=False), targets)
 
     def _save(self, step: int) -> None:
-        tensors: dict[str, Tensor] = {f"encoder.{i}": parameter for i, parameter in enumerate(self.learning)}
-        tensors |= optimizer_tensors(self.optimizer)
+        tensors = numbered("encoder", self.learning) | optimizer_tensors(self.optimizer)
         save_checkpoint(self.folder, self.key, tensors, {"step": step, "losses": self.losses})
 
     def _restore(self) -> int:
@@ -197,9 +189,7 @@ class QueryTuning:
         if found is None:
             return 0
         tensors, state = found
-        with torch.no_grad():
-            for i, parameter in enumerate(self.learning):
-                parameter.copy_(tensors[f"encoder.{i}"])
+        restore_numbered("encoder", self.learning, tensors)
         restore_optimizer(self.optimizer, tensors)
         self.losses = list(state["losses"])
         logger.info("teaching queries: continuing at step %d", state["step"])
@@ -209,12 +199,3 @@ class QueryTuning:
 def _num_steps(num_titles: int, config: Config) -> int:
     queries = config.queries
     return min(queries.steps, math.ceil(queries.max_passes * num_titles / queries.titles_per_step))
-
-
-def _bearers(titles: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Item rows by the title that they bear, in the order of their first."""
-    rows: dict[str, list[int]] = defaultdict(list)
-    for row, title in enumerate(titles):
-        rows[plain_title(title)].append(row)
-    rows.pop("", None)
-    return {title: np.array(found, np.int64) for title, found in rows.items()}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,18 @@ class Found:
     """Whether the user's own ranking took part in the order."""
 
 
+def relevance_of(shares: Floats, cosines: NDArray[Any], letters: float) -> NDArray[np.float64]:
+    """How well items answer a query: the convex combination of letters in common and nearness, rounded.
+
+    Args:
+        shares: (n,) of the query's letters that each item's text holds.
+        cosines: (n,) between the query's vector and the texts'.
+        letters: Weight of the first.
+    """
+    combined: NDArray[np.float64] = (letters * shares + (1 - letters) * cosines).round(DECIMALS)
+    return combined
+
+
 class TextSearch:
     """Finds items by text. Thread-safe: nothing in it changes after construction."""
 
@@ -87,11 +99,9 @@ class TextSearch:
         alike = self._alike(shares, excluded, max(self._config.depth, query.k))
         rows = np.union1d(near, alike)
         cosines = (self._texts[rows] @ vector).astype(np.float64)
-        relevance = cosines
+        relevance = cosines.round(DECIMALS)
         if shares is not None:
-            weight = self._config.letters
-            relevance = weight * shares[rows] + (1 - weight) * cosines
-        relevance = relevance.round(DECIMALS)
+            relevance = relevance_of(shares[rows], cosines, self._config.letters)
         known = query.features is not None and len(query.features.history) > 0
         personal = known and self._config.personal > 0 and len(rows) > 1
         if personal:

@@ -25,7 +25,9 @@ from torch import Tensor
 from recsys.checkpoint import (
     deterministic,
     load_checkpoint,
+    numbered,
     optimizer_tensors,
+    restore_numbered,
     restore_optimizer,
     save_checkpoint,
     tensors_under,
@@ -279,9 +281,7 @@ class Tuning:
 
     def _save(self, step: int) -> None:
         if self.group.writes:
-            tensors: dict[str, Tensor] = {
-                f"encoder.{i}": parameter for i, parameter in enumerate(self.learning)
-            }
+            tensors = numbered("encoder", self.learning)
             tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
             tensors |= {"text": self.text} | optimizer_tensors(self.optimizer)
             save_checkpoint(self.folder, self.key, tensors, {"step": step, "losses": self.losses})
@@ -292,9 +292,7 @@ class Tuning:
         if found is None:
             return 0
         tensors, state = found
-        with torch.no_grad():
-            for i, parameter in enumerate(self.learning):
-                parameter.copy_(tensors[f"encoder.{i}"])
+        restore_numbered("encoder", self.learning, tensors)
         self.model.load_state_dict(tensors_under(tensors, "model."))
         self.text = tensors["text"].to(self.device)
         restore_optimizer(self.optimizer, tensors)

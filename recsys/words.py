@@ -146,17 +146,16 @@ def reader_of_queries(
         prepared: The catalogue.
         words: The text side that the run ended with.
         lexical: The letters of the catalogue's texts.
-        config: Sections `queries`, `search`, `train`, `encoder` and the seed are read.
+        config: Its policy words titles; sections `queries`, `search`, `train`, `encoder` and the seed are
+            read beside it.
         progress: Show a bar or log lines.
     """
     items = prepared.shop.dataset.items
     titles = items["title"].fillna("").tolist()
-    chosen = {"policy": config.queries.policy, "enabled": True}
-    wording = config.model_copy(update={"augment": config.augment.model_copy(update=chosen)})
     with run.stage("queries") as figures:
         rows, provenance = titles_read(titles, config), run.folder / QUERIES
         with run.part("augment"):
-            worded = word_titles(items, titles, rows, prepared.shop.end, wording, provenance)
+            worded = word_titles(items, titles, rows, prepared.shop.end, config, provenance)
         result = teach_queries(
             words.encoder,
             titles,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from recsys.compare.run import Compared
     from recsys.compare.trainings import DepthOf
     from recsys.evaluate.evaluate import Task
-
-_DEPTHS = ("lists", "finetune", "search")
-"""How far trainings may go instead of the towers alone."""
 
 
 @click.command("compare", context_settings={"help_option_names": ["-h", "--help"]})
@@ -91,7 +89,8 @@ def command(
     """
     if lists and shares:
         raise InputError("--share is for the towers alone", hint="Leave out --lists or --share")
-    depths = [f"--{name}" for name, wanted in zip(_DEPTHS, (lists, finetune, search), strict=True) if wanted]
+    asked = {"--lists": lists, "--finetune": finetune, "--search": search}
+    depths = [option for option, wanted in asked.items() if wanted]
     if len(depths) > 1:
         raise InputError(f"{' and '.join(depths)} exclude each other", hint="Give one of them")
     if more and not arms:
@@ -108,10 +107,13 @@ def command(
             "--finetune, but finetune.enabled and pretrain.enabled are false",
             hint="Leave out --finetune, or switch one of the two on",
         )
+    if search and not entered.config.queries.enabled:
+        raise InputError(
+            "--search, but queries.enabled is false", hint="Leave out --search, or switch queries.enabled on"
+        )
     order = Order(seeds, tuple(sorted(set(shares))), task)
     with tracked(entered.config.track, out, "recsys compare", data.resolve().name) as tracker:
-        depth = _depth(depths)
-        done = run_compare(data, out, entered, order, depth, say, workers=workers)
+        done = run_compare(data, out, entered, order, _depth(depths), say, workers=workers)
         write_files(out, done, data, config)
         tracker.parameters(entered.config.model_dump(mode="json"))
         for name, losses in done.losses.items():
@@ -122,14 +124,19 @@ def command(
     show(done, out, data, config)
 
 
-def _depth(asked: list[str]) -> DepthOf:
+def _depth(options: Sequence[str]) -> DepthOf:
+    """How far trainings go: as the option says, or no further than the towers."""
     from recsys.compare.lists import WholeLists
     from recsys.compare.taught import TowersAndReader
     from recsys.compare.trainings import TowersAlone
     from recsys.compare.tuned import TunedTowers
 
-    deeper: dict[str, DepthOf] = dict(zip(_DEPTHS, (WholeLists, TunedTowers, TowersAndReader), strict=True))
-    return deeper[asked[0].removeprefix("--")] if asked else TowersAlone
+    deeper: dict[str, DepthOf] = {
+        "--lists": WholeLists,
+        "--finetune": TunedTowers,
+        "--search": TowersAndReader,
+    }
+    return deeper[options[0]] if options else TowersAlone
 
 
 def show(done: Compared, out: Path, data: Path, config: Path | None, name: str = "compare") -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from recsys.arms import Trials
 from recsys.augment.noise import mistyped
 from recsys.evaluate.contrast import Part
 from recsys.evaluate.known_item import WORST, known_items, ranks_by_vector, reciprocals
+from recsys.text_search import QueryEncoder
 from recsys.types import Floats
 
 MISSPELLED = {"misspelled": "typo", "half, misspelled": "half_typo"}
@@ -22,14 +22,6 @@ QUERIES = 4000
 
 Ranks = Mapping[str, Sequence[int]]
 """By segment, the place (1 is best) of what each query was made from."""
-
-
-class Encodes(Protocol):
-    """Texts to vectors of unit norm in the space of the items' texts."""
-
-    def encode(self, texts: Sequence[str]) -> Floats:
-        """(len(texts), dim) vectors."""
-        ...
 
 
 class Misspelled:
@@ -57,7 +49,7 @@ class Misspelled:
     def _vectors(self) -> dict[str, Floats]:
         return {name: self._trials.texts.encode(texts) for name, (texts, _) in self._asked.items() if texts}
 
-    def ranks(self, item_vectors: Floats, reader: Encodes | None = None) -> dict[str, list[int]]:
+    def ranks(self, item_vectors: Floats, reader: QueryEncoder | None = None) -> dict[str, list[int]]:
         """The place of the item that each query was made from, by cosine to the items.
 
         Args:

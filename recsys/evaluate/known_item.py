@@ -81,6 +81,15 @@ class SearchFigures:
         }
 
 
+def rows_by_title(titles: Sequence[str]) -> dict[str, list[int]]:
+    """The items that bear each title, which case and blanks do not tell apart; blank ones are left out."""
+    rows: dict[str, list[int]] = defaultdict(list)
+    for row, title in enumerate(titles):
+        rows[" ".join(title.casefold().split())].append(row)
+    rows.pop("", None)
+    return dict(rows)
+
+
 def known_items(titles: Sequence[str], count: int, misspell: Misspell, seed: int = 0) -> KnownItems:
     """Draw titles and make queries of them.
 
@@ -90,10 +99,7 @@ def known_items(titles: Sequence[str], count: int, misspell: Misspell, seed: int
         misspell: Makes one typing error in a word.
         seed: Draws the items, the words and the errors.
     """
-    rows_of: dict[str, list[int]] = defaultdict(list)
-    for row, title in enumerate(titles):
-        rows_of[plain_title(title)].append(row)
-    rows_of.pop("", None)
+    rows_of = rows_by_title(titles)
     distinct = sorted(rows_of)
     picked = generator(seed, "known_item").permutation(len(distinct))[:count]
     queries: dict[str, list[str | None]] = {kind: [] for kind in KINDS}
@@ -255,11 +261,6 @@ def _cell(figure: Figure) -> str:
     if math.isnan(figure.mean):
         return "–"
     return f"{figure.mean:.3f} [{figure.low:.3f}, {figure.high:.3f}]"
-
-
-def plain_title(title: str) -> str:
-    """What two titles have in common that nobody who types tells apart; empty for a blank one."""
-    return " ".join(title.casefold().split())
 
 
 def _tokens(text: str) -> list[str]:

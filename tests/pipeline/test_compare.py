@@ -342,8 +342,11 @@ def test_trainings_go_to_one_depth(done: Shop, tmp_path: Path, two: tuple[str, s
     assert main(done.arguments(tmp_path / "o", *two)) == 2
 
 
-def test_an_encoder_that_nothing_trains_is_refused(done: Shop, tmp_path: Path) -> None:
-    assert main(done.arguments(tmp_path / "o", "--finetune", "--set", "finetune.enabled=false")) == 2
+@pytest.mark.parametrize(("depth", "off"), [("--finetune", "finetune"), ("--search", "queries")])
+def test_a_depth_that_settings_switch_off_is_refused(
+    done: Shop, tmp_path: Path, depth: str, off: str
+) -> None:
+    assert main(done.arguments(tmp_path / "o", depth, "--set", f"{off}.enabled=false")) == 2
 
 
 def test_an_encoder_is_trained_as_far_as_settings_say(trials: Trials) -> None:
