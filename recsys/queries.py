@@ -18,6 +18,7 @@ from recsys.lexical import LexicalIndex
 from recsys.model.encoder import TextEncoder
 from recsys.model.gate import ONE_SIDED, weights_moved
 from recsys.model.whitening import Whitening
+from recsys.progress import Progress
 from recsys.query_tuning import QueryTuning
 from recsys.randomness import derive
 from recsys.text_search import relevance_of
@@ -70,7 +71,7 @@ def teach_queries(
     tuning = QueryTuning(encoder, titles, vectors, whitening, config, folder, wordings)
     tuning.run(progress, on_step)
     taught = tuning.encoder
-    before, after = _judged((encoder, taught), titles, vectors, whitening, lexical, config)
+    before, after = _judged((encoder, taught), titles, vectors, whitening, lexical, config, progress)
     kept, why = _keep(before, after, config.run.seed)
     report = {
         "kept": kept,
@@ -93,6 +94,7 @@ def _judged(
     whitening: Whitening,
     lexical: LexicalIndex,
     config: Config,
+    progress: bool,
 ) -> list[dict[str, Values]]:
     """By encoder and kind of query, (titles, 1) what each adds to mrr@20; NaN where its title allows none.
 
@@ -100,15 +102,17 @@ def _judged(
     """
     known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
     found = [{kind: np.full((len(known), 1), np.nan) for kind in KINDS} for _ in encoders]
-    for kind in KINDS:
-        asked = [(i, text) for i, text in enumerate(known.queries[kind]) if text is not None]
-        texts = [text for _, text in asked]
-        queries = [whitening.apply(encoder.encode(texts)) for encoder in encoders]
-        for number, (i, text) in enumerate(asked):
-            shares = lexical.scores(text)
-            for values, mine in zip(found, queries, strict=True):
-                scores = relevance_of(shares, vectors @ mine[number], config.search.letters)
-                values[kind][i] = reciprocals([rank_of(scores, known.answers[i])])
+    asked = {kind: [(i, text) for i, text in enumerate(known.queries[kind]) if text] for kind in KINDS}
+    with Progress(sum(map(len, asked.values())), "asking queries", "queries", enabled=progress) as bar:
+        for kind, queries in asked.items():
+            texts = [text for _, text in queries]
+            encoded = [whitening.apply(encoder.encode(texts)) for encoder in encoders]
+            for number, (i, text) in enumerate(queries):
+                shares = lexical.scores(text)
+                for values, mine in zip(found, encoded, strict=True):
+                    scores = relevance_of(shares, vectors @ mine[number], config.search.letters)
+                    values[kind][i] = reciprocals([rank_of(scores, known.answers[i])])
+                bar.advance(1)
     return found
 
 
