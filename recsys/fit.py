@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -209,7 +210,7 @@ def load_fit(folder: Path, config: Config, ranker: Path | None, new_places: int 
 
 
 def held_out_queries(
-    folder: Path, answers: dict[str, Rows], start: int, end: int, k: int, *, exclude_seen: bool = False
+    folder: Path, answers: Mapping[str, Rows], start: int, end: int, k: int, *, exclude_seen: bool = False
 ) -> tuple[list[Query], list[Rows]]:
     """A query as of `start` for every user with answers up to `end`, with those answers."""
     users = sorted(answers)

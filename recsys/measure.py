@@ -30,6 +30,7 @@ from recsys.evaluate.standard import standard_baselines
 from recsys.evaluate.successive import Caps, Cases, successive_cases
 from recsys.evaluate.text_baselines import whiten
 from recsys.fit import Shop, held_out_queries
+from recsys.randomness import generator
 from recsys.recommend import Recommender
 from recsys.thin import ATTRIBUTES
 from recsys.types import Augmenter, Floats, Query, Rows
@@ -63,6 +64,8 @@ class Measured:
     """Baselines that are missing, and why."""
     cases: Mapping[str, int] = field(default_factory=dict)
     """Successive cases that were measured, and those that were not, by reason."""
+    came_back: int = 0
+    """Known users with an event after the cut, of whom those measured were drawn; 0: all of them were."""
 
     def headline(self) -> dict[str, float]:
         """The run's main figure by task, one list per user."""
@@ -73,6 +76,8 @@ class Measured:
         """What is missing, and what a row stands for, in sentences."""
         names = {one.name for one in self.evaluations}
         notes = [*say_left_out(self.left_out), *say_cases(self.cases)]
+        if self.came_back > self.num_users:
+            notes.insert(0, f"{self.num_users:,} of {self.came_back:,} users are measured, drawn at random.")
         if TOWERS in names:
             notes.append(f"{TOWERS}: the run's two towers alone, a part of it and no baseline.")
         if HINDSIGHT in names:
@@ -83,6 +88,7 @@ class Measured:
         """Plain values, for metrics.json and the manifest."""
         return {
             "users": self.num_users,
+            "users_came_back": max(self.came_back, self.num_users),
             "cut": self.cut,
             "headline": self.headline(),
             "evaluations": [one.to_dict() for one in self.evaluations],
@@ -105,7 +111,9 @@ def measure_report(
         raw: (n, hidden) vectors of the un-tuned encoder, for the text baselines.
         augmenter: What augments requests, if anything does: what is measured is what is served.
     """
-    answers, seed = shop.answers(cut, shop.end), shop.config.run.seed
+    seed = shop.config.run.seed
+    known = shop.answers(cut, shop.end)
+    answers = drawn_answers(known, shop.config.evaluate.users, seed)
     history = shop.events(cut)
     truth = held_out_targets(shop.dataset.interactions, cut, shop.end)
     sheet = answer_sheet(history, truth, shop.vocabulary.item_ids, sorted(answers))
@@ -129,7 +137,16 @@ def measure_report(
         segments = shop_segments(shop, later.sheet)
         more = table.measure(later.sheet, segments, systems(recommender, step_by_step))
         evaluations, comparisons = evaluations + more[0], comparisons + more[1]
-    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out, cases)
+    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out, cases, len(known))
+
+
+def drawn_answers(answers: Mapping[str, Rows], most: int, seed: int) -> Mapping[str, Rows]:
+    """The answers of everybody, or of so many users drawn at random."""
+    if len(answers) <= most:
+        return answers
+    users = sorted(answers)
+    drawn = np.sort(generator(seed, "measured", "users").permutation(len(users))[:most])
+    return {users[i]: answers[users[i]] for i in drawn}
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,9 @@ class TrainConfig(Section):
 
     max_epochs: int = Field(12, ge=1)
     """Passes over the training contexts at most; early stopping on validation ndcg@10 ends it before."""
+    epoch_contexts: int = Field(250_000, ge=1)
+    """Contexts of an epoch at most: where there are more, an epoch reads so many and the next one goes on, so
+    that a large shop is judged as often as a small one and its fit ends in bounded time."""
     patience: int = Field(2, ge=1)
     """Epochs without a better validation figure before stopping."""
     batch_size: int = Field(256, ge=1)

@@ -36,12 +36,14 @@ from recsys.model.whitening import Whitening
 from recsys.model.wordings import WORDING_TEMPERATURE, Wordings
 from recsys.optimise import schedule, set_rates
 from recsys.progress import Progress
-from recsys.randomness import generator
+from recsys.randomness import generator, turn_of_shuffles
 from recsys.types import Floats, Rows
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_STEPS = 50
+BATCH_TOKENS = 1024
+"""Padded tokens per batch at most: all titles of a step padded to its longest would be padding by half."""
 
 
 def titles_read(titles: Sequence[str], config: Config) -> Rows:
@@ -106,7 +108,15 @@ class QueryTuning:
         self._written = np.flatnonzero(vectors.any(axis=1))
         self._texts = torch.from_numpy(np.array(vectors)).to(self.device)
         # A wording is read about once: nothing is gained by keeping the output of the layers below.
-        self._layers = LayerCache(self.encoder, self.wordings.texts, whitening, self.num_top, cache_gib=0.0)
+        batch_tokens = min(config.encoder.batch_tokens, BATCH_TOKENS)
+        self._layers = LayerCache(
+            self.encoder,
+            self.wordings.texts,
+            whitening,
+            self.num_top,
+            cache_gib=0.0,
+            batch_tokens=batch_tokens,
+        )
         group = {"params": self.learning, "peak": config.queries.learning_rate, "weight_decay": 0.01}
         self.optimizer = torch.optim.AdamW([group], fused=True)
         self.losses: list[float] = []
@@ -165,13 +175,8 @@ class QueryTuning:
     def _chosen(self, step: int) -> Rows:
         """Distinct titles of a step, as places among those read; each pass has an order of its own."""
         count = self.wordings.num_own
-        wanted = min(self.config.queries.titles_per_step, count)
-        start, seed = step * wanted, self.config.run.seed
-        first = generator(seed, "queries", "pass", start // count).permutation(count)[start % count :]
-        if len(first) >= wanted:
-            return first[:wanted]
-        rest = generator(seed, "queries", "pass", start // count + 1).permutation(count)
-        return np.concatenate([first, rest[~np.isin(rest, first)][: wanted - len(first)]])
+        size = min(self.config.queries.titles_per_step, count)
+        return turn_of_shuffles(count, size, step, self.config.run.seed, "queries", "pass")
 
     def _candidates(self, targets: Rows, rng: np.random.Generator) -> Rows:
         """Item rows that a step's queries choose among: all with a text, or the step's own and a draw."""

@@ -31,6 +31,32 @@ def generator(seed: int, *keys: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(derive(seed, *keys)))
 
 
+def turn_of_shuffles(number: int, size: int, turn: int, seed: int, *keys: str | int) -> NDArray[np.int64]:
+    """The `turn`-th handful when everything is dealt out, shuffled, dealt out again, and so on.
+
+    So that all are taken about equally often, whatever the size of a handful, and none twice in one.
+
+    Args:
+        number: How many there are, at least `size`.
+        size: How many a turn takes, at least 1.
+        turn: From 0.
+        seed: Each shuffle is keyed by (seed, *keys, its number).
+        keys: Whose shuffles they are.
+
+    Returns:
+        (size,) places in [0, number), in the order in which they are dealt.
+    """
+    if not 0 < size <= number:
+        raise ValueError(f"turns of {size} out of {number}")
+    shuffle, start = divmod(turn * size, number)
+    first = generator(seed, *keys, shuffle).permutation(number)[start:][:size]
+    if len(first) == size:
+        return first
+    # What is left over goes first; the next shuffle fills up, without those.
+    rest = generator(seed, *keys, shuffle + 1).permutation(number)
+    return np.concatenate([first, rest[~np.isin(rest, first)][: size - len(first)]])
+
+
 def stream(seed: int, *keys: str | int) -> Stream:
     """A light stream of its own for `(seed, *keys)`, for the edits of one row."""
     return Stream(derive(seed, *keys))

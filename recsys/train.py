@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -43,6 +42,8 @@ from recsys.model.passes import Parts, StepPasses, plain_pass
 from recsys.model.perturb import StepDraws
 from recsys.model.popularity import Popularity
 from recsys.model.repeats import weighing_repeats
+from recsys.model.row_gradients import RowSteps, pays_for
+from recsys.model.row_order import Fusion, RowOrder
 from recsys.model.step import Batch, mixed_text
 from recsys.model.towers import TwoTower
 from recsys.model.validation import ranking_figures, validation_positions
@@ -52,14 +53,6 @@ from recsys.randomness import generator
 from recsys.types import Floats
 
 logger = logging.getLogger(__name__)
-
-
-class Fusion(Protocol):
-    """Which rows of a table with augmented rows train in an epoch, and with what weight."""
-
-    def select(self, epoch: int, num_epochs: int) -> tuple[NDArray[np.int64], Floats]:
-        """Row positions and their weights."""
-        ...
 
 
 def fit_towers(
@@ -138,7 +131,7 @@ class _Fit:
     ) -> None:
         contexts = weighing_repeats(contexts, config.train.repeat_weight)
         self.contexts, self.config, self.folder, self.stage = contexts, config, folder, stage
-        self.validation, self.fusion, self.item_counts = validation, fusion, item_counts
+        self.validation, self.item_counts = validation, item_counts
         self.text_vectors = text_vectors
         self.popularity = Popularity.of(contexts, item_counts, over_time=config.model.bias_over_time)
         self.early_stopping = epochs is None
@@ -151,10 +144,11 @@ class _Fit:
         self.representation = representation if config.augment.enabled else Representation()
         self.draws = StepDraws(self.representation, config.run.seed, stage)
         self.has_tail = fusion is not None or text_variants is not None
-        self.trainable = trainable(contexts)
-        originals = int((contexts.parents[self.trainable] < 0).sum())  # so many rows has an epoch
+        rows, seed = trainable(contexts), config.run.seed
+        self.order = RowOrder(rows, fusion, config.train.epoch_contexts, seed, stage)
+        originals = int((contexts.parents[rows] < 0).sum())  # so many rows has an epoch, up to the most
         self.batch = batch_for(originals, config.train.batch_size, config.train.min_steps)
-        seen, seed = seen_items(contexts, item_counts), config.run.seed
+        seen = seen_items(contexts, item_counts)
         self.negatives = Negatives(contexts, text_vectors, seen, config.train, seed, stage)
         self.state = LoopState()
         self._begin()
@@ -172,6 +166,7 @@ class _Fit:
         dim = self.text.shape[1]
         self.model = TwoTower(self.item_counts, dim, self.config.model, self.popularity).to(self.device)
         self.optimizer = build_optimizer(self.model, self.config.train)
+        self.row_steps = RowSteps(self.model) if pays_for(self.model, self.group.world) else None
 
     def run(
         self,
@@ -211,7 +206,7 @@ class _Fit:
 
     def _epoch(self, epoch: int, progress: bool, on_step: Callable[[int], None] | None, board: Board) -> None:
         state, batch = self.state, self.batch
-        positions, weights = self._order(epoch)
+        positions, weights = self.order.of(epoch, self.state.chosen or self.num_epochs)
         num_steps = math.ceil(len(positions) / batch)
         if not state.step:
             self.negatives.refresh(self.model, self.text, epoch)
@@ -286,16 +281,6 @@ class _Fit:
         behind = len(self.state.validation) - self.state.best_epoch
         return self.early_stopping and behind >= self.config.train.patience
 
-    def _order(self, epoch: int) -> tuple[NDArray[np.int64], Floats]:
-        positions, weights = self.trainable, np.ones(len(self.trainable), np.float32)
-        if self.fusion is not None:
-            chosen, chosen_weights = self.fusion.select(epoch, self.state.chosen or self.num_epochs)
-            usable = np.isin(chosen, self.trainable)
-            positions, weights = chosen[usable], chosen_weights[usable]
-        rng = generator(self.config.run.seed, "towers", self.stage, "order", epoch)
-        order = rng.permutation(len(positions))
-        return positions[order], weights[order]
-
     def _set_rate(self, epoch: int, step: int, num_steps: int) -> None:
         # The horizon is the configured one even when fewer epochs were asked for, so that a refit for k
         # epochs walks the schedule that chose k.
@@ -321,8 +306,11 @@ class _Fit:
         batch = Batch(self.contexts, positions, weights, candidates, text, kept, length, self.negatives)
         loss = self._passes(batch, parts, total_weight, epoch, step)
         self.group.sum_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
-        self.optimizer.step()
+        if self.row_steps is not None:
+            self.row_steps.step(self.optimizer, train.clip)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
+            self.optimizer.step()
         return self.group.sum_number(loss)
 
     def _passes(self, batch: Batch, parts: Parts, total_weight: float, epoch: int, step: int) -> float:

@@ -26,12 +26,20 @@ class LayerCache:
         whitening: A fixed, differentiable affine map here.
         num_top: Layers above the cache.
         cache_gib: Largest size of the states.
+        batch_tokens: Padded tokens per batch; as the encoder's settings say when None.
     """
 
     def __init__(
-        self, encoder: TextEncoder, texts: Sequence[str], whitening: Whitening, num_top: int, cache_gib: float
+        self,
+        encoder: TextEncoder,
+        texts: Sequence[str],
+        whitening: Whitening,
+        num_top: int,
+        cache_gib: float,
+        batch_tokens: int | None = None,
     ) -> None:
         self._encoder, self._num_top = encoder, num_top
+        self._batch_tokens = batch_tokens or encoder.config.batch_tokens
         self._tokens = encoder.tokenize(texts)
         self._mean = torch.from_numpy(whitening.mean).to(encoder.device)
         self._projection = torch.from_numpy(whitening.projection).to(encoder.device)
@@ -48,7 +56,7 @@ class LayerCache:
         """
         order = np.argsort(self._tokens.lengths()[places], kind="stable")
         start = 0
-        for batch in self._tokens.batches(places, self._encoder.config.batch_tokens):
+        for batch in self._tokens.batches(places, self._batch_tokens):
             ids, mask = self._tokens.padded(batch, self._encoder.pad_id)
             mask = mask.to(self._encoder.device)
             states = self._lower(batch, ids, mask)
@@ -73,7 +81,7 @@ class LayerCache:
         out: Tensor | None = None
         everyone = np.arange(len(self._tokens))
         with Progress(len(everyone), "caching frozen layers", "texts") as bar, torch.no_grad():
-            for batch in self._tokens.batches(everyone, self._encoder.config.batch_tokens):
+            for batch in self._tokens.batches(everyone, self._batch_tokens):
                 ids, mask = self._tokens.padded(batch, self._encoder.pad_id)
                 states = self._encoder.lower(
                     ids.to(self._encoder.device), mask.to(self._encoder.device), self._num_top

@@ -107,6 +107,8 @@ class TwoTower(nn.Module):
     """(moments, size of the tables, scales)"""
     places: Tensor
     """(n,) an item's place in the tables; any place where it has none, since its gate is zero."""
+    sparse: bool = False
+    """Whether gradients of the residuals are the rows that were read."""
 
     def __init__(
         self,
@@ -156,7 +158,7 @@ class TwoTower(nn.Module):
         table = self.target_residual if side == "target" else self.history_residual
         share = self.gates[rows] if kept is None else self.gates[rows] * kept[rows]
         places = self.places[rows]
-        vectors = text + share.unsqueeze(-1) * nn.functional.embedding(places, table)
+        vectors = text + share.unsqueeze(-1) * nn.functional.embedding(places, table, sparse=self.sparse)
         if self.bias is None or self.bias_slopes is None:
             return nn.functional.normalize(vectors, dim=-1, eps=SHORTEST_ITEM)
         head = nn.functional.normalize(vectors[:, :-1], dim=-1, eps=SHORTEST_ITEM)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from recsys.randomness import Stream, derive, generator, stream
+from recsys.randomness import Stream, derive, generator, stream, turn_of_shuffles
 
 SEEDS = st.integers(0, 2**63)
 
@@ -136,3 +136,24 @@ def test_impossible_draws_are_refused(call: str) -> None:
     arguments = {"below": (0,), "weighted": ([0.0, 0.0],), "sample": (2, 3)}[call]
     with pytest.raises(ValueError, match=call):
         getattr(stream(0), call)(*arguments)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), SEEDS)
+def test_turns_of_shuffles_deal_everything_out(number: int, size: int, seed: int) -> None:
+    size = min(size, number)
+    turns = [turn_of_shuffles(number, size, turn, seed, "any") for turn in range(2 * number)]
+    assert all(len(np.unique(turn)) == size and turn.max() < number for turn in turns)
+    whole = number // size  # turns that the first shuffle has to itself
+    assert len(np.unique(np.concatenate(turns[:whole]))) == whole * size
+    dealt = np.bincount(np.concatenate(turns), minlength=number)
+    assert dealt.min() > 0
+    assert abs(dealt.mean() - 2 * size) < 1e-9
+
+
+def test_turns_are_keyed_and_of_no_more_than_there_are() -> None:
+    one, other = (turn_of_shuffles(50, 20, 1, seed, "any").tolist() for seed in (0, 1))
+    assert one != other
+    assert one == turn_of_shuffles(50, 20, 1, 0, "any").tolist()
+    for wrong in (0, 51):
+        with pytest.raises(ValueError, match="turns of"):
+            turn_of_shuffles(50, wrong, 0, 0)

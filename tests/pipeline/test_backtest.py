@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from recsys.data.interactions import load_dataset
 from recsys.errors import InputError
 from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE
 from recsys.fit import Shop
-from recsys.measure import K, case_queries, later_cases
+from recsys.measure import K, case_queries, drawn_answers, later_cases
 
 DAY = 86_400
 
@@ -65,6 +66,24 @@ def test_both_protocols_are_measured_beside_the_baselines(made: Made, later: Pat
     assert any("cases measured" in note for note in steps.notes())
     first = steps.evaluations[0]
     assert first.users.nunique() < len(first.users)
+
+
+def test_of_many_users_a_report_measures_some_and_says_so(made: Made, later: Path) -> None:
+    data = shop(made, later)
+    raw = np.random.Generator(np.random.PCG64(0)).normal(size=(len(data.vocabulary), 8)).astype(np.float32)
+    whole = measure_run(made.run, data, "sheet", "all", raw, baselines=False)
+    assert whole.num_users > 20
+    assert not any("drawn at random" in note for note in whole.notes()), "who asks for it has everybody"
+    answers = data.answers(made.run.moment, data.end)
+    assert drawn_answers(answers, len(answers), 0) is answers
+    some = drawn_answers(answers, 20, 0)
+    assert len(some) == 20
+    assert all(some[user].tolist() == answers[user].tolist() for user in some)
+    assert list(some) == list(drawn_answers(dict(reversed(answers.items())), 20, 0)), "whatever their order"
+    assert list(some) != list(drawn_answers(answers, 20, 1))
+    said = replace(whole, num_users=20, came_back=len(answers))
+    assert said.notes()[0] == f"20 of {len(answers):,} users are measured, drawn at random."
+    assert said.to_dict()["users_came_back"] == len(answers)
 
 
 def test_a_case_is_asked_with_what_was_known_before_it(made: Made, later: Path) -> None:

@@ -162,7 +162,7 @@ def test_the_figures_of_a_run_come_from_the_time_after_its_cut(made: Made) -> No
     events = events[events["event_type"] != "return"].assign(t=lambda f: seconds(f["timestamp"]))
     before, after = events[events["t"] < metrics["cut"]], events[events["t"] >= metrics["cut"]]
     known = set(before["user_id"]) & set(after["user_id"])
-    assert metrics["users"] == len(known)
+    assert metrics["users"] == metrics["users_came_back"] == len(known)
     items = pd.read_parquet(made.data / "items.parquet")["item_id"].astype(str).tolist()
     sheet = answer_sheet(before, after, list(dict.fromkeys(items)))
     popular = before["item_id"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
