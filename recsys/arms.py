@@ -125,10 +125,17 @@ class Trials:
     """One dataset, ready for any number of arms."""
 
     def __init__(
-        self, prepared: Prepared, config: Config, work: Path, report: Contexts, worker: int = 0
+        self,
+        prepared: Prepared,
+        config: Config,
+        work: Path,
+        report: Contexts,
+        worker: int = 0,
+        progress: bool = False,
     ) -> None:
         """Args: what `prepare` made; `report` are the held-out contexts of the newest slice."""
         self.prepared, self.config, self.work, self._report = prepared, config, work, report
+        self.progress = progress
         self.scratch = work / f"worker-{worker}" if worker else work
         self.shop: Shop = prepared.shop
         self._vectors: dict[str, Floats] = {}
@@ -144,7 +151,7 @@ class Trials:
             data: As for `recsys run`.
             work: Where it is prepared.
             config: What all trainings share.
-            progress: Show progress bars on a terminal.
+            progress: Show progress, of each training as well.
             worker: From 1, of processes that train side by side on what was prepared before; each has a
                 folder of its own for what a training leaves on the way.
 
@@ -163,7 +170,7 @@ class Trials:
             write_report_contexts(report, shop, prepared, work / "features")
         if "encode" not in run.manifest.stages:
             encode_texts(run, prepared, config, progress)
-        return cls(prepared, config, run.folder, Contexts.load(report), worker)
+        return cls(prepared, config, run.folder, Contexts.load(report), worker, progress)
 
     def run(
         self,
@@ -251,7 +258,7 @@ class Trials:
             representation=rows.representation,
             text_variants=texts.variants(grown, read),
             stage="arm",
-            progress=False,
+            progress=self.progress,
             on_step=watch.step,
             on_epoch=watch if on_epoch else None,
         )
