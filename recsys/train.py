@@ -146,8 +146,9 @@ class _Fit:
         self.has_tail = fusion is not None or text_variants is not None
         rows, seed = trainable(contexts), config.run.seed
         self.order = RowOrder(rows, fusion, config.train.epoch_contexts, seed, stage)
-        originals = int((contexts.parents[rows] < 0).sum())  # so many rows has an epoch, up to the most
-        self.batch = batch_for(originals, config.train.batch_size, config.train.min_steps)
+        originals = int((contexts.parents[rows] < 0).sum())
+        in_epoch = min(originals, config.train.epoch_contexts)
+        self.batch = batch_for(in_epoch, config.train.batch_size, config.train.min_steps)
         seen = seen_items(contexts, item_counts)
         self.negatives = Negatives(contexts, text_vectors, seen, config.train, seed, stage)
         self.state = LoopState()
