@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +16,17 @@ from tqdm import tqdm
 logger = logging.getLogger(__name__)
 
 LOG_SECONDS = 20.0
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """No bar and no line of progress meanwhile: of processes side by side only one should speak."""
+    before = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(before)
 
 
 class Progress:
@@ -32,7 +46,7 @@ class Progress:
         self._total, self._label, self._unit = total, label, unit
         self._start = self._last = time.monotonic()
         self._initial = self._done = done
-        self._enabled = enabled
+        self._enabled = enabled = enabled and not _SILENT.get()
         self._bar = (
             tqdm(total=total, desc=label, unit=f" {unit}", initial=done, leave=False)
             if enabled and sys.stderr.isatty()

@@ -31,6 +31,7 @@ from recsys.model.ranker import (
 )
 from recsys.model.trees import fit_trees, tree_scores, trees_available, usual_spread
 from recsys.newcomers import first_of_each
+from recsys.progress import Progress
 from recsys.randomness import generator
 from recsys.rank_features import FEATURE_GROUPS, RANK_FEATURES
 from recsys.rank_graph import mixed_graph, network_graph, trees_graph
@@ -79,17 +80,19 @@ def collect_lists(
     """Candidates and labels of each query; `targets[i]` are the rows that query i's user took afterwards."""
     features, labels, novel, items = [], [], [], []
     sizes: list[NDArray[np.int64]] = []
-    for start in range(0, len(queries), _CHUNK):
-        chunk = queries[start : start + _CHUNK]
-        ranked = recommender.rank(chunk, [recommender.excluded_rows(query) for query in chunk])
-        users, rows = ranked.candidates.users, ranked.candidates.rows
-        num_items = len(recommender.vocabulary)
-        taken = [wanted + i * num_items for i, wanted in enumerate(targets[start : start + _CHUNK])]
-        labels.append(np.isin(rows + users * num_items, np.concatenate(taken)).astype(np.float32))
-        novel.append(ranked.features[:, RANK_FEATURES.index("owned")] == 0)
-        features.append(ranked.features)
-        items.append(rows)
-        sizes.append(np.bincount(users, minlength=len(chunk)))
+    with Progress(len(queries), "ranker: candidates", "lists") as bar:
+        for start in range(0, len(queries), _CHUNK):
+            chunk = queries[start : start + _CHUNK]
+            ranked = recommender.rank(chunk, [recommender.excluded_rows(query) for query in chunk])
+            users, rows = ranked.candidates.users, ranked.candidates.rows
+            num_items = len(recommender.vocabulary)
+            taken = [wanted + i * num_items for i, wanted in enumerate(targets[start : start + _CHUNK])]
+            labels.append(np.isin(rows + users * num_items, np.concatenate(taken)).astype(np.float32))
+            novel.append(ranked.features[:, RANK_FEATURES.index("owned")] == 0)
+            features.append(ranked.features)
+            items.append(rows)
+            sizes.append(np.bincount(users, minlength=len(chunk)))
+            bar.advance(len(chunk))
     return RankingLists(
         np.concatenate(features),
         np.concatenate(labels),

@@ -25,6 +25,7 @@ from recsys.compare.trainings import Depth, DepthOf, Turn
 from recsys.config import Config
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
+from recsys.progress import silent
 
 _POOLS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """What libraries take their number of threads from while they are loaded."""
@@ -141,5 +142,6 @@ def _train(turns: Sequence[Turn]) -> None:
         )
         _mine["depth"] = work.depth_of(trials, Misspelled(trials), work.task)
     depth: Depth = _mine["depth"]
-    for turn in turns:
-        work.outcomes.keep(turn.key, depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share))
+    with silent():
+        for turn in turns:
+            work.outcomes.keep(turn.key, depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share))

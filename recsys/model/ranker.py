@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from recsys.artifacts import replacing
 from recsys.config import RankConfig
+from recsys.progress import Progress
 from recsys.randomness import derive, generator
 from recsys.types import Floats, Rows
 
@@ -174,24 +175,28 @@ def fit_ranker(
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     best, best_epoch, state = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
     history = []
-    for epoch in range(epochs or config.epochs):
-        model.train()
-        order = generator(seed, "ranker", "order", epoch).permutation(fit)
-        losses = []
-        for start in range(0, len(order), 32):
-            loss = _loss(model, lists.take(order[start : start + 32]))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            losses.append(float(loss.detach()))
-        model.eval()
-        if epochs is not None:
-            continue
-        figures = ranking_figures(neural_scores(model), lists, held_out)
-        history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **figures})
-        if sum(figures.values()) > best:
-            best, best_epoch = sum(figures.values()), epoch + 1
-            state = {k: v.clone() for k, v in model.state_dict().items()}
+    passes = epochs or config.epochs
+    with Progress(passes * len(fit), "ranker: the network learns", "lists") as bar:
+        for epoch in range(passes):
+            model.train()
+            order = generator(seed, "ranker", "order", epoch).permutation(fit)
+            losses = []
+            for start in range(0, len(order), 32):
+                some = order[start : start + 32]
+                loss = _loss(model, lists.take(some))
+                optimiser.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+                losses.append(float(loss.detach()))
+                bar.advance(len(some))
+            model.eval()
+            if epochs is not None:
+                continue
+            figures = ranking_figures(neural_scores(model), lists, held_out)
+            history.append({"epoch": epoch + 1, "loss": float(np.mean(losses)), **figures})
+            if sum(figures.values()) > best:
+                best, best_epoch = sum(figures.values()), epoch + 1
+                state = {k: v.clone() for k, v in model.state_dict().items()}
     if epochs is None:
         model.load_state_dict(state)
     model.eval()

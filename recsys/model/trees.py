@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys.config import RankConfig
 from recsys.errors import DependencyError
 from recsys.model.ranker import RankingLists, Scores
+from recsys.progress import Progress
 from recsys.randomness import derive
 from recsys.types import Floats, Rows
 
@@ -57,7 +58,8 @@ def fit_trees(lists: RankingLists, some: Rows, config: RankConfig, seed: int) ->
         "verbose": -1,
     }
     data = lightgbm.Dataset(lists.features[rows], lists.labels[rows], group=sizes)
-    booster = lightgbm.train(settings, data, num_boost_round=config.trees)
+    with Progress(config.trees, "ranker: trees are grown", "trees") as bar:
+        booster = lightgbm.train(settings, data, config.trees, callbacks=[lambda _: bar.advance(1)])
     return lightgbm.Booster(model_str=_single_precision(booster.model_to_string()))
 
 
