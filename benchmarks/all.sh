@@ -54,7 +54,7 @@ else
     say "" "Left out: fine-tuning beside sentence-transformers, which is not among the references' packages"
 fi
 
-part "Steps of the towers" env OMP_NUM_THREADS=1 .venv/bin/python benchmarks/tower_steps.py --out "$out"
+part "Steps of the towers" env OMP_NUM_THREADS=1 .venv/bin/python benchmarks/tower_steps.py --out "$out" $check
 
 part "Augmentation of requests" .venv/bin/python benchmarks/online_augment.py $check
 

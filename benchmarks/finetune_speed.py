@@ -83,7 +83,7 @@ def ours(shop: Shop, config: Config, steps: int) -> tuple[float, float, float]:
     with tempfile.TemporaryDirectory() as folder:
         towers = fit_towers(
             shop.contexts.take(np.arange(min(512, len(shop.contexts)))), whitening.apply(raw), shop.counts,
-            config, Path(folder) / "towers", epochs=1, progress=False,
+            config, Path(folder) / "towers", epochs=1,
         )  # fmt: skip
         started = time.process_time()
         tuning = Tuning(encoder, shop.texts, shop.contexts, towers, whitening, config, Path(folder) / "t")

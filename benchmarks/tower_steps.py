@@ -1,6 +1,6 @@
 """Optimiser steps of the towers: gradients that are the rows a step read, beside whole ones.
 
-    python benchmarks/tower_steps.py --out build/bench/towers
+    python benchmarks/tower_steps.py --out build/bench [--check]
 
 The reference is what torch does by itself: whole gradients, `clip_grad_norm_`, and the same fused AdamW. Both
 sides take the same steps over made-up contexts, in turns, on one core.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -26,6 +25,8 @@ from recsys.model.row_gradients import LARGE
 from recsys.train import _Fit
 
 BATCH, LENGTH, DIM = 256, 12, 384
+NO_FOLDER = Path("nowhere")
+"""Single steps write nothing."""
 
 
 def made_up(num_items: int, num_rows: int, seed: int = 0) -> Contexts:
@@ -57,9 +58,10 @@ def measure(num_items: int, steps: int, repeats: int) -> Line:
     config = load_config(None, ["run.threads=1", "run.device=cpu"])
 
     def side(by_rows: bool) -> partial[float]:
-        folder = Path(tempfile.mkdtemp(prefix="recsys-bench-"))
-        with mock.patch("recsys.train.pays_for", return_value=by_rows):
-            fit = _Fit(contexts, text, counts, config, folder, None, 1, None, None, Representation(), "bench")
+        with mock.patch("recsys.model.row_gradients.pays_for", return_value=by_rows):
+            fit = _Fit(
+                contexts, text, counts, config, NO_FOLDER, None, 1, None, None, Representation(), "bench"
+            )
         return partial(_walk, fit, steps)
 
     line = Line("steps of the towers", f"{num_items:,} sold items", "steps", 0.0, "whole gradients")
@@ -74,13 +76,14 @@ def _walk(fit: _Fit, steps: int) -> float:
     return float(steps)
 
 
-def main() -> None:
-    """The command."""
+def main() -> int:
+    """Measure, print the table, and write it; 1 where a bar is missed and `--check` was given."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, nargs="+", default=[3_000, 6_000, 20_000, 60_000])
     parser.add_argument("--steps", type=int, default=8, help="of each round")
     parser.add_argument("--repeats", type=int, default=5, help="rounds, after one to warm up")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--check", action="store_true", help="fail where rows are slower in large tables")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     report = Report({"on": one_core(), "torch": torch.__version__})
@@ -89,7 +92,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     report.write(arguments.out / "towers.json")
     sys.stdout.write(report.table() + "\n")
+    return int(arguments.check and any(line.passed is False for line in report.lines))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

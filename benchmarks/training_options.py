@@ -65,7 +65,7 @@ def measured(trials: Trials, name: str, seed: int) -> dict[str, Any]:
         towers = fit_towers(
             contexts_before(prepared.contexts, cut, prepared.grain), trials.texts.vectors,
             shop.item_counts(cut),
-            config, Path(folder), validation=prepared.validation, stage="select", progress=False,
+            config, Path(folder), validation=prepared.validation, stage="select",
         )  # fmt: skip
     sheet = trials.sheet("validation")
     judged = prepared.validation.take(np.diff(prepared.validation.history_offsets) > 0)
@@ -113,7 +113,7 @@ def main() -> None:
         return
     if given.data is None or given.work is None:
         parser.error("--data and --work are needed")
-    trials = Trials.prepare(given.data, given.work, load_config(), progress=False)
+    trials = Trials.prepare(given.data, given.work, load_config())
     done = {(row["option"], row["seed"]) for row in rows}
     for seed in range(given.seeds):
         for name in given.only:

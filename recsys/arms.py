@@ -125,33 +125,23 @@ class Trials:
     """One dataset, ready for any number of arms."""
 
     def __init__(
-        self,
-        prepared: Prepared,
-        config: Config,
-        work: Path,
-        report: Contexts,
-        worker: int = 0,
-        progress: bool = False,
+        self, prepared: Prepared, config: Config, work: Path, report: Contexts, worker: int = 0
     ) -> None:
         """Args: what `prepare` made; `report` are the held-out contexts of the newest slice."""
         self.prepared, self.config, self.work, self._report = prepared, config, work, report
-        self.progress = progress
         self.scratch = work / f"worker-{worker}" if worker else work
         self.shop: Shop = prepared.shop
         self._vectors: dict[str, Floats] = {}
         self._sheets: dict[When, AnswerSheet] = {}
 
     @classmethod
-    def prepare(
-        cls, data: Path, work: Path, config: Config, *, progress: bool = True, worker: int = 0
-    ) -> Trials:
+    def prepare(cls, data: Path, work: Path, config: Config, *, worker: int = 0) -> Trials:
         """Check the data, join features and encode texts, or find all that under `work` again.
 
         Args:
             data: As for `recsys run`.
             work: Where it is prepared.
             config: What all trainings share.
-            progress: Show progress, of each training as well.
             worker: From 1, of processes that train side by side on what was prepared before; each has a
                 folder of its own for what a training leaves on the way.
 
@@ -169,8 +159,8 @@ class Trials:
         if not report.is_dir():
             write_report_contexts(report, shop, prepared, work / "features")
         if "encode" not in run.manifest.stages:
-            encode_texts(run, prepared, config, progress)
-        return cls(prepared, config, run.folder, Contexts.load(report), worker, progress)
+            encode_texts(run, prepared, config)
+        return cls(prepared, config, run.folder, Contexts.load(report), worker)
 
     def run(
         self,
@@ -258,7 +248,6 @@ class Trials:
             representation=rows.representation,
             text_variants=texts.variants(grown, read),
             stage="arm",
-            progress=self.progress,
             on_step=watch.step,
             on_epoch=watch if on_epoch else None,
         )

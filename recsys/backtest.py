@@ -74,7 +74,8 @@ def measure_run(
     evaluations, comparisons = table.measure(sheet, shop_segments(shop, sheet), ours, (task,))
     counts = {} if cases is None else cases.counts
     left_out = chosen.left_out if baselines else {}
-    return Measured(sheet.users.nunique(), cut, evaluations, comparisons, left_out, counts)
+    users = sheet.users.nunique()
+    return Measured(users, users, cut, evaluations, comparisons, left_out, counts)
 
 
 def _sheet(shop: Shop, cut: int) -> AnswerSheet:

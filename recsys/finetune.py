@@ -50,7 +50,6 @@ def finetune_encoder(
     wordings: Mapping[int, Sequence[str]] | None = None,
     refit: Refit | None = None,
     stage: str = "select",
-    progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> FinetuneResult:
     """Fine-tune a copy of the encoder's top layers, then keep it where warm and cold items gain.
@@ -71,19 +70,18 @@ def finetune_encoder(
         refit: Fits the towers over new text vectors exactly as `towers_fit` was fitted over the old ones;
             None fits them on `contexts` alone, without augmentation.
         stage: The stage of `towers_fit`: a refit here makes the same draws.
-        progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
     """
     tuning = Tuning(encoder, texts, contexts, towers_fit, whitening, config, folder, wordings or {})
-    tuning.run(progress, on_step)
+    tuning.run(on_step)
     tuned, losses = tuning.encoder, tuning.losses
-    raw = tuned.encode(texts, "re-encoding the catalogue" if progress else None)
+    raw = tuned.encode(texts, "re-encoding the catalogue")
     new_whitening, chosen = choose_whitening(raw, whitening, towers_fit, validation, config)
     vectors = new_whitening.apply(raw)
     if refit is None:
         after_fit = fit_towers(
             contexts, vectors, towers_fit.item_counts, config, folder / "refit",
-            validation=validation, epochs=max(towers_fit.epochs, 1), stage=stage, progress=progress,
+            validation=validation, epochs=max(towers_fit.epochs, 1), stage=stage,
         )  # fmt: skip
     else:
         after_fit = refit(vectors, tuned, new_whitening)

@@ -54,6 +54,8 @@ class Measured:
     """What a run is worth on the newest slice of its data."""
 
     num_users: int
+    came_back: int
+    """Known users with an event after the cut: those measured, or those of whom they were drawn."""
     cut: int
     """Unix seconds: everything that was measured knew only what came before."""
     evaluations: list[Evaluation]
@@ -64,8 +66,6 @@ class Measured:
     """Baselines that are missing, and why."""
     cases: Mapping[str, int] = field(default_factory=dict)
     """Successive cases that were measured, and those that were not, by reason."""
-    came_back: int = 0
-    """Known users with an event after the cut, of whom those measured were drawn; 0: all of them were."""
 
     def headline(self) -> dict[str, float]:
         """The run's main figure by task, one list per user."""
@@ -88,7 +88,7 @@ class Measured:
         """Plain values, for metrics.json and the manifest."""
         return {
             "users": self.num_users,
-            "users_came_back": max(self.came_back, self.num_users),
+            "users_came_back": self.came_back,
             "cut": self.cut,
             "headline": self.headline(),
             "evaluations": [one.to_dict() for one in self.evaluations],
@@ -137,7 +137,7 @@ def measure_report(
         segments = shop_segments(shop, later.sheet)
         more = table.measure(later.sheet, segments, systems(recommender, step_by_step))
         evaluations, comparisons = evaluations + more[0], comparisons + more[1]
-    return Measured(len(sheet), cut, evaluations, comparisons, chosen.left_out, cases, len(known))
+    return Measured(len(sheet), len(known), cut, evaluations, comparisons, chosen.left_out, cases)
 
 
 def drawn_answers(answers: Mapping[str, Rows], most: int, seed: int) -> Mapping[str, Rows]:

@@ -65,7 +65,7 @@ POLICIES = "policies/"
 
 
 def run_pipeline(
-    data: Path, out: Path, config: Config, *, fresh: bool = False, progress: bool = True
+    data: Path, out: Path, config: Config, *, fresh: bool = False
 ) -> tuple[Path, Measured | None]:
     """Make a run from a dataset and promote it.
 
@@ -74,7 +74,6 @@ def run_pipeline(
         out: Folder of runs; the feature store lives in it too.
         config: The effective configuration.
         fresh: Do not go on with an unfinished run of the same configuration and data.
-        progress: Show progress bars on a terminal.
 
     Returns:
         The run's folder, which `out/live` points to, and what the run measured (None in a process of
@@ -100,23 +99,23 @@ def run_pipeline(
     group.wait()
     prepared = load_prepared(run, shop)
     if run.leads:
-        encode_texts(run, prepared, config, progress)
+        encode_texts(run, prepared, config)
     group.wait()
-    words = words_of(run, prepared, config, progress)
-    asked, config = config, _policy(run, prepared, words, config, progress)
+    words = words_of(run, prepared, config)
+    asked, config = config, _policy(run, prepared, words, config)
     with run.stage("augment") as figures:
         words = words.varied(prepared, config, run.folder / TEXTS)
         figures.update(texts=words.changed.counts)
     if run.leads:
         store_texts(out / FEATURES, words.changed, run.folder / TEXTS, config)
-    words, chosen = _select(run, prepared, words, config, progress)
+    words, chosen = _select(run, prepared, words, config)
     _ranker(run, prepared, config)
     _new_places(run, prepared, words.raw, config)
     _online(run, prepared)
-    measured = _report(run, prepared, words, chosen, config, progress)
+    measured = _report(run, prepared, words, chosen, config)
     _refit_ranker(run, prepared, config)
-    towers = _final(run, prepared, words, chosen, config, progress)
-    files = _export(run, prepared, words, towers, asked, progress) if run.leads else []
+    towers = _final(run, prepared, words, chosen, config)
+    files = _export(run, prepared, words, towers, asked) if run.leads else []
     cost = augmentation_share(run.manifest.stages) if run.leads and config.augment.enabled else None
     if cost is not None:
         spent, trained = cost
@@ -140,7 +139,6 @@ def _towers(
     *,
     chosen: TowersFit | None = None,
     epochs: int | None = None,
-    progress: bool,
     on_epoch: Callable[[int, float], bool] | None = None,
 ) -> tuple[TowersFit, AugmentedRows]:
     """Fit the towers on the contexts before a cut, augmented as configured.
@@ -169,13 +167,12 @@ def _towers(
         text_variants=words.variants,
         # The same draws as the fit it is compared with.
         stage="select" if stage == REFIT or stage.startswith(POLICIES) else stage,
-        progress=progress,
         on_epoch=on_epoch,
     )
     return towers, augmented
 
 
-def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool) -> Config:
+def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config) -> Config:
     """The configuration with the policy that validation chose, where that is left to the run."""
     if not is_open(config):
         return config
@@ -191,7 +188,7 @@ def _policy(run: OpenRun, prepared: Prepared, words: Words, config: Config, prog
             tried, stage = with_policy(config, name), f"{POLICIES}{number}"
             varied = words.varied(prepared, tried, run.work / stage / "texts.parquet")
             behind = falls_behind(curves.get(OFF, ()))
-            towers, _ = _towers(run, prepared, varied, tried, stage, cut, progress=progress, on_epoch=behind)
+            towers, _ = _towers(run, prepared, varied, tried, stage, cut, on_epoch=behind)
             curves[name], judged[name] = towers.validation, judge(towers, prepared.validation, config)
         values = {name: found.values["all"] for name, found in judged.items()}
         choice = choose_policy(values, judged[OFF].owners, config.run.seed)
@@ -214,16 +211,14 @@ def _keep_fit(folder: Path, stage: str) -> None:
     shutil.rmtree(folder / AUGMENTED / POLICIES, ignore_errors=True)
 
 
-def _select(
-    run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool
-) -> tuple[Words, TowersFit]:
+def _select(run: OpenRun, prepared: Prepared, words: Words, config: Config) -> tuple[Words, TowersFit]:
     cut = prepared.cut_validation
     with run.stage("select") as figures:
-        towers, augmented = _towers(run, prepared, words, config, "select", cut, progress=progress)
+        towers, augmented = _towers(run, prepared, words, config, "select", cut)
         figures.update(towers.report(), augmented_rows=augmented.counts, augmented_texts=words.changed.counts)
     if config.finetune.enabled:
         with run.stage("finetune") as figures:
-            tuned, figures_of_it = _finetune(run, prepared, words, towers, config, progress)
+            tuned, figures_of_it = _finetune(run, prepared, words, towers, config)
             figures.update(figures_of_it)
             if tuned is not None:
                 words, towers = tuned
@@ -233,7 +228,7 @@ def _select(
 
 
 def _finetune(
-    run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config, progress: bool
+    run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config
 ) -> tuple[tuple[Words, TowersFit] | None, dict[str, Any]]:
     """The fine-tuned text side with its towers, or None where the gate refused it; and what was measured."""
     cut = prepared.cut_validation
@@ -250,7 +245,7 @@ def _finetune(
     def refit(vectors: Floats, encoder: TextEncoder, whitening: Whitening) -> TowersFit:
         tuned = side(encoder, whitening, vectors)
         epochs = max(towers.epochs, 1)
-        return _towers(run, prepared, tuned, config, REFIT, cut, epochs=epochs, progress=progress)[0]
+        return _towers(run, prepared, tuned, config, REFIT, cut, epochs=epochs)[0]
 
     result = finetune_encoder(
         words.encoder,
@@ -263,7 +258,6 @@ def _finetune(
         validation=prepared.validation,
         wordings=words.changed.wordings,
         refit=refit,
-        progress=progress,
     )
     if not result.kept:
         return None, result.report
@@ -332,11 +326,10 @@ def _report(
     words: Words,
     chosen: TowersFit,
     config: Config,
-    progress: bool,
 ) -> Measured | None:
     cut, folder = prepared.cut_report, run.work / "report"
     with run.stage("report") as figures:
-        towers, _ = _towers(run, prepared, words, config, "report", cut, chosen=chosen, progress=progress)
+        towers, _ = _towers(run, prepared, words, config, "report", cut, chosen=chosen)
         if not run.leads:
             return None
         _write(folder, prepared.shop, cut, towers)
@@ -349,14 +342,12 @@ def _report(
     return measured
 
 
-def _final(
-    run: OpenRun, prepared: Prepared, words: Words, chosen: TowersFit, config: Config, progress: bool
-) -> TowersFit:
+def _final(run: OpenRun, prepared: Prepared, words: Words, chosen: TowersFit, config: Config) -> TowersFit:
     shop = prepared.shop
     cut = shop.end if config.run.refit else prepared.cut_report
     with run.stage("final") as figures:
         stage = "final" if config.run.refit else "report"
-        towers, rows = _towers(run, prepared, words, config, stage, cut, chosen=chosen, progress=progress)
+        towers, rows = _towers(run, prepared, words, config, stage, cut, chosen=chosen)
         figures.update(towers.report())
         if run.leads:
             store = run.folder.parent / FEATURES
@@ -365,16 +356,14 @@ def _final(
     return towers
 
 
-def _export(
-    run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config, progress: bool
-) -> list[str]:
+def _export(run: OpenRun, prepared: Prepared, words: Words, towers: TowersFit, config: Config) -> list[str]:
     """What is served, into the run; `config` is as it was asked for, before validation chose a policy."""
     shop = prepared.shop
     cut = shop.end if config.run.refit else prepared.cut_report
     lexical, reader = LexicalIndex.build(prepared.texts), words.encoder
     if config.augment.enabled and config.queries.enabled:
         worded = with_policy(config, config.queries.policy)
-        reader = reader_of_queries(run, prepared, words, lexical, worded, progress)
+        reader = reader_of_queries(run, prepared, words, lexical, worded)
     with run.stage("export") as figures:
         figures.update(_write(run.folder, shop, cut, towers))
         store_online(run.folder, shop, contexts_before(prepared.contexts, cut, prepared.grain))

@@ -93,7 +93,7 @@ def write_report_contexts(folder: Path, shop: Shop, prepared: Prepared, store: P
     ).write(folder)
 
 
-def encode_texts(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> None:
+def encode_texts(run: OpenRun, prepared: Prepared, config: Config) -> None:
     """The un-tuned encoder's vectors of the catalogue, into the run's work folder; each text once."""
     with run.stage("encode") as figures:
         cache = run.work / RAW
@@ -101,6 +101,6 @@ def encode_texts(run: OpenRun, prepared: Prepared, config: Config, progress: boo
             encoder = TextEncoder.load(
                 config.encoder, training_device(config.run.device), config.train.precision
             )
-            write_array(cache, encoder.encode(prepared.texts, progress="item texts" if progress else None))
+            write_array(cache, encoder.encode(prepared.texts, progress="item texts"))
             figures["device"] = str(encoder.device)
         figures["texts"] = len(set(prepared.texts))

@@ -86,7 +86,6 @@ def adapt_encoder(
     raw: Floats | None = None,
     fit: Fit | None = None,
     save_to: Path | None = None,
-    progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> PretrainResult:
     """Train a copy of the encoder on the catalogue's texts; keep it where warm and cold items gain.
@@ -105,7 +104,6 @@ def adapt_encoder(
         raw: (n, hidden) the published model's vectors, where they are known.
         fit: Fits the towers of either side; None fits them on `contexts`, without augmentation.
         save_to: Where the adapted model with its head goes; None: `masked_lm` in `folder`.
-        progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
 
     Raises:
@@ -120,14 +118,14 @@ def adapt_encoder(
         why = f"{len(_distinct(texts))} distinct texts; {FEWEST_TEXTS} are the least to learn from"
         return PretrainResult(False, encoder, whitening, vectors, {"kept": False, "why": why})
     with deterministic(encoder.device):
-        training.run(progress, on_step)
+        training.run(on_step)
         masked_lm = training.report()
     if training.group.writes:
         training.masked.save(save_to or folder / MASKED_LM)
     adapted = training.masked.encoder()
-    new_raw = adapted.encode(texts, "re-encoding the catalogue" if progress else None)
+    new_raw = adapted.encode(texts, "re-encoding the catalogue")
 
-    fits = _Fits(contexts, item_counts, config, folder, validation, progress, fit)
+    fits = _Fits(contexts, item_counts, config, folder, validation, fit)
     towers = fits.towers("published", vectors, encoder, whitening, None)
     new_whitening, chosen = choose_whitening(new_raw, whitening, towers, validation, config)
     new_vectors = new_whitening.apply(new_raw)
@@ -152,7 +150,6 @@ class _Fits:
     config: Config
     folder: Path
     validation: Contexts
-    progress: bool
     fit: Fit | None
 
     def towers(
@@ -162,7 +159,7 @@ class _Fits:
             return self.fit(vectors, encoder, whitening, epochs)
         return fit_towers(
             self.contexts, vectors, self.item_counts, self.config, self.folder / side,
-            validation=self.validation, epochs=epochs, stage="pretrain", progress=self.progress,
+            validation=self.validation, epochs=epochs, stage="pretrain",
         )  # fmt: skip
 
 
@@ -198,12 +195,12 @@ class Pretraining:
             distinct, encoder.precision,
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None = None) -> None:
+    def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Take every step that was not taken before; `on_step` is told how many are done."""
         first = self._restore()
         self.before = self.before or self._judge()
         board = open_board(self.folder, self.group)
-        with Progress(self.num_steps, "masked words", "steps", first, progress and self.group.writes) as bar:
+        with Progress(self.num_steps, "masked words", "steps", first, self.group.writes) as bar:
             for step in range(first, self.num_steps):
                 set_rates(self.optimizer, schedule(step, self.num_steps, self.warmup))
                 loss = self._step(step)

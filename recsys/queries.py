@@ -49,7 +49,6 @@ def teach_queries(
     folder: Path,
     *,
     wordings: Mapping[int, Sequence[str]],
-    progress: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> QueryResult:
     """Teach a copy of the encoder other wordings of titles, and keep it where queries gain.
@@ -65,13 +64,12 @@ def teach_queries(
         config: Sections `queries`, `search`, `train`, `encoder` and the seed are read.
         folder: Where the checkpoint lives.
         wordings: Other wordings of titles by item row.
-        progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
     """
     tuning = QueryTuning(encoder, titles, vectors, whitening, config, folder, wordings)
-    tuning.run(progress, on_step)
+    tuning.run(on_step)
     taught = tuning.encoder
-    before, after = _judged((encoder, taught), titles, vectors, whitening, lexical, config, progress)
+    before, after = _judged((encoder, taught), titles, vectors, whitening, lexical, config)
     kept, why = _keep(before, after, config.run.seed)
     report = {
         "kept": kept,
@@ -94,7 +92,6 @@ def _judged(
     whitening: Whitening,
     lexical: LexicalIndex,
     config: Config,
-    progress: bool,
 ) -> list[dict[str, Values]]:
     """By encoder and kind of query, (titles, 1) what each adds to mrr@20; NaN where its title allows none.
 
@@ -103,7 +100,7 @@ def _judged(
     known = known_items(titles, ASKED, mistyped, derive(config.run.seed, "queries", "judged"))
     found = [{kind: np.full((len(known), 1), np.nan) for kind in KINDS} for _ in encoders]
     asked = {kind: [(i, text) for i, text in enumerate(known.queries[kind]) if text] for kind in KINDS}
-    with Progress(sum(map(len, asked.values())), "asking queries", "queries", enabled=progress) as bar:
+    with Progress(sum(map(len, asked.values())), "asking queries", "queries") as bar:
         for kind, queries in asked.items():
             texts = [text for _, text in queries]
             encoded = [whitening.apply(encoder.encode(texts)) for encoder in encoders]

@@ -126,7 +126,7 @@ class QueryTuning:
             [parameter.detach().cpu().numpy() for parameter in self.learning],
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None = None) -> None:
+    def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Take every step that was not taken before; `on_step` is told how many are done."""
         if not self.num_steps or not len(self._written):
             logger.info("no query can be taught: no item with both a title and a text")
@@ -134,7 +134,7 @@ class QueryTuning:
         first = self._restore()
         with (
             deterministic(self.device),
-            Progress(self.num_steps, "teaching queries", "steps", first, progress) as bar,
+            Progress(self.num_steps, "teaching queries", "steps", first) as bar,
         ):
             for step in range(first, self.num_steps):
                 set_rates(self.optimizer, schedule(step, self.num_steps, self.config.train.warmup))

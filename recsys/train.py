@@ -42,7 +42,7 @@ from recsys.model.passes import Parts, StepPasses, plain_pass
 from recsys.model.perturb import StepDraws
 from recsys.model.popularity import Popularity
 from recsys.model.repeats import weighing_repeats
-from recsys.model.row_gradients import RowSteps, pays_for
+from recsys.model.row_gradients import Steps
 from recsys.model.row_order import Fusion, RowOrder
 from recsys.model.step import Batch, mixed_text
 from recsys.model.towers import TwoTower
@@ -69,7 +69,6 @@ def fit_towers(
     representation: Representation | None = None,
     lift: float | None = None,
     stage: str = "select",
-    progress: bool = True,
     on_step: Callable[[int], None] | None = None,
     on_epoch: Callable[[int, float], bool] | None = None,
 ) -> TowersFit:
@@ -91,7 +90,6 @@ def fit_towers(
         lift: How far items without evidence are raised, chosen before; None chooses it on `validation`, and
             takes `model.lift` where there is none.
         stage: Names the fit in logs and in the keys of its draws.
-        progress: Show a bar or log lines.
         on_step: Called with the number of optimiser steps done so far, after each.
         on_epoch: Called with the number of epochs done and the newest validation ndcg@10 (NaN without
             validation rows) after each; True ends the fit there.
@@ -108,7 +106,7 @@ def fit_towers(
         representation or Representation(), stage,
     )  # fmt: skip
     with deterministic(fit.device):
-        fit.run(progress, on_step, on_epoch)
+        fit.run(on_step, on_epoch)
         return fit.result(lift)
 
 
@@ -167,11 +165,10 @@ class _Fit:
         dim = self.text.shape[1]
         self.model = TwoTower(self.item_counts, dim, self.config.model, self.popularity).to(self.device)
         self.optimizer = build_optimizer(self.model, self.config.train)
-        self.row_steps = RowSteps(self.model) if pays_for(self.model, self.group.world) else None
+        self.steps = Steps(self.model, self.optimizer, self.config.train.clip, self.group.world)
 
     def run(
         self,
-        progress: bool,
         on_step: Callable[[int], None] | None,
         on_epoch: Callable[[int, float], bool] | None,
     ) -> None:
@@ -181,10 +178,10 @@ class _Fit:
             return
         board = open_board(self.folder, self.group)
         if not self.state.chosen:
-            self._search(progress, on_step, on_epoch, board)
+            self._search(on_step, on_epoch, board)
             self._rewind()
         for epoch in range(self.state.epoch, self.state.chosen):
-            self._epoch(epoch, progress, on_step, board)
+            self._epoch(epoch, on_step, board)
         self.state.finished = True
         self._save()
         board.close()
@@ -193,28 +190,25 @@ class _Fit:
 
     def _search(
         self,
-        progress: bool,
         on_step: Callable[[int], None] | None,
         on_epoch: Callable[[int, float], bool] | None,
         board: Board,
     ) -> None:
         """Epochs up to the last, or until validation or the caller says that it is enough."""
         while self.state.epoch < self.num_epochs and not self._stops():
-            self._epoch(self.state.epoch, progress, on_step, board)
+            self._epoch(self.state.epoch, on_step, board)
             newest = self.state.validation[-1] if self.state.validation else math.nan
             if on_epoch is not None and on_epoch(self.state.epoch, newest):
                 break
 
-    def _epoch(self, epoch: int, progress: bool, on_step: Callable[[int], None] | None, board: Board) -> None:
+    def _epoch(self, epoch: int, on_step: Callable[[int], None] | None, board: Board) -> None:
         state, batch = self.state, self.batch
         positions, weights = self.order.of(epoch, self.state.chosen or self.num_epochs)
         num_steps = math.ceil(len(positions) / batch)
         if not state.step:
             self.negatives.refresh(self.model, self.text, epoch)
         label = f"{self.stage}: epoch {epoch + 1} of {self.num_epochs}"
-        with Progress(
-            len(positions), label, "contexts", state.step * batch, progress and self.group.writes
-        ) as bar:
+        with Progress(len(positions), label, "contexts", state.step * batch, self.group.writes) as bar:
             for step in range(state.step, num_steps):
                 span = slice(step * batch, (step + 1) * batch)
                 self._set_rate(epoch, step, num_steps)
@@ -307,11 +301,7 @@ class _Fit:
         batch = Batch(self.contexts, positions, weights, candidates, text, kept, length, self.negatives)
         loss = self._passes(batch, parts, total_weight, epoch, step)
         self.group.sum_gradients(self.model.parameters())
-        if self.row_steps is not None:
-            self.row_steps.step(self.optimizer, train.clip)
-        else:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), train.clip)
-            self.optimizer.step()
+        self.steps.step()
         return self.group.sum_number(loss)
 
     def _passes(self, batch: Batch, parts: Parts, total_weight: float, epoch: int, step: int) -> float:

@@ -114,20 +114,18 @@ class Tuning:
             encoder.precision, [config.augment.encoder_mix, config.augment.clean_tail],
         )  # fmt: skip
 
-    def run(self, progress: bool, on_step: Callable[[int], None] | None = None) -> None:
+    def run(self, on_step: Callable[[int], None] | None = None) -> None:
         """Take every step that was not taken before; `on_step` is told how many are done."""
         if not len(self.cache) or not self.draws.num_pairs:
             logger.info("nothing to fine-tune on: no item with both a text and an interaction")
             return
         with deterministic(self.device):
-            self._walk(progress, on_step)
+            self._walk(on_step)
 
-    def _walk(self, progress: bool, on_step: Callable[[int], None] | None) -> None:
+    def _walk(self, on_step: Callable[[int], None] | None) -> None:
         num_steps, first = self.num_steps, self._restore()
         board = open_board(self.folder, self.group)
-        with Progress(
-            num_steps, "fine-tuning the encoder", "steps", first, progress and self.group.writes
-        ) as bar:
+        with Progress(num_steps, "fine-tuning the encoder", "steps", first, self.group.writes) as bar:
             for step in range(first, num_steps):
                 self._set_rate(step)
                 loss = self._step(step)

@@ -98,7 +98,7 @@ def variant_vectors(
     return variants
 
 
-def words_of(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -> Words:
+def words_of(run: OpenRun, prepared: Prepared, config: Config) -> Words:
     """The text side that a run begins with: the published encoder, or the one adapted to the catalogue."""
     encoder = TextEncoder.load(config.encoder, training_device(config.run.device), config.train.precision)
     raw: Floats = np.array(load_array(run.work / RAW))
@@ -106,10 +106,10 @@ def words_of(run: OpenRun, prepared: Prepared, config: Config, progress: bool) -
     whitening = Whitening.fit(raw, config.model.dim, config.model.item_bias)
     sold = prepared.shop.item_counts(prepared.shop.end) > 0
     plain = Words(encoder, whitening, raw, whitening.apply(raw), known, sold)
-    return _pretrained(run, prepared, plain, config, progress) if config.pretrain.enabled else plain
+    return _pretrained(run, prepared, plain, config) if config.pretrain.enabled else plain
 
 
-def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config, progress: bool) -> Words:
+def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config) -> Words:
     """Over the encoder adapted to the catalogue's texts, or as before where towers over it rank worse."""
     cut = prepared.cut_validation
     with run.stage("pretrain") as figures:
@@ -123,7 +123,6 @@ def _pretrained(run: OpenRun, prepared: Prepared, words: Words, config: Config, 
             validation=prepared.validation,
             raw=words.raw,
             save_to=run.folder / MASKED_LM,
-            progress=progress,
         )
         figures.update(result.report)
     if result.encoder is words.encoder:
@@ -137,7 +136,6 @@ def reader_of_queries(
     words: Words,
     lexical: LexicalIndex,
     config: Config,
-    progress: bool,
 ) -> TextEncoder:
     """What reads queries: the encoder of the items' texts, or a copy that was taught wordings of titles.
 
@@ -148,7 +146,6 @@ def reader_of_queries(
         lexical: The letters of the catalogue's texts.
         config: Its policy words titles; sections `queries`, `search`, `train`, `encoder` and the seed are
             read beside it.
-        progress: Show a bar or log lines.
     """
     items = prepared.shop.dataset.items
     titles = items["title"].fillna("").tolist()
@@ -165,7 +162,6 @@ def reader_of_queries(
             config,
             run.folder / "training" / "queries",
             wordings=worded.wordings,
-            progress=progress,
         )
         figures.update(result.report, augmented_titles=worded.counts)
     return result.encoder

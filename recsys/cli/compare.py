@@ -142,11 +142,11 @@ def _depth(options: Sequence[str]) -> DepthOf:
 def show(done: Compared, out: Path, data: Path, config: Path | None, name: str = "compare") -> None:
     """Print the verdicts, their reasons, and what to do next."""
     from recsys.compare.words import closing, tables
-    from recsys.evaluate.tables import to_rich
+    from recsys.evaluate.tables import OnTerminal
 
     console = wide_console()
     for grid, why in tables(done):
-        console.print(to_rich(grid))
+        console.print(OnTerminal(grid))
         for line in why:
             click.echo(f"  {line}")
         click.echo()

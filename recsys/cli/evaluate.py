@@ -19,7 +19,7 @@ from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE, hindsight
 from recsys.evaluate.measure import Measure, measure_baselines, say_left_out
 from recsys.evaluate.segments import ItemFields, standard_segments
 from recsys.evaluate.standard import standard_baselines
-from recsys.evaluate.tables import comparison_grid, overview_grids, short_grids, to_rich
+from recsys.evaluate.tables import OnTerminal, comparison_grid, overview_grids, short_grids
 from recsys.evaluate.text_baselines import whiten
 from recsys.thin import ATTRIBUTES
 from recsys.types import Floats
@@ -272,4 +272,4 @@ def show_results(
     if comparisons:
         grids.append(comparison_grid(comparisons, segments=not short))
     for grid in grids:
-        console.print(to_rich(grid))
+        console.print(OnTerminal(grid))

@@ -26,7 +26,7 @@ from recsys.evaluate.known_item import (
     measure_search,
     search_grids,
 )
-from recsys.evaluate.tables import to_markdown, to_rich
+from recsys.evaluate.tables import OnTerminal, to_markdown
 from recsys.loading import ITEMS, LoadedRun, load_run
 from recsys.text_search import SearchQuery
 from recsys.types import Query, Rows
@@ -61,7 +61,7 @@ def evaluate_search(
         return
     console = wide_console()
     for grid in grids:
-        console.print(to_rich(grid))
+        console.print(OnTerminal(grid))
 
 
 def run_system(loaded: LoadedRun) -> System:

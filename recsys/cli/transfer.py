@@ -94,13 +94,13 @@ def _asked(name: str, data: list[str], seeds: int, task: str, settings: tuple[st
 
 
 def _show(out: Path, name: str, done: Done, command: str) -> None:
-    from recsys.evaluate.tables import to_rich
+    from recsys.evaluate.tables import OnTerminal
     from recsys.transfer.words import findings_grid, sentences, systems_grid, write_files
 
     write_files(out, name, done, command)
     console = wide_console()
     for grid in (systems_grid(done), findings_grid(done)):
-        console.print(to_rich(grid))
+        console.print(OnTerminal(grid))
     for line in (*(f"{fact}: {value}" for fact, value in done.facts.items()), *sentences(done), *done.notes):
         click.echo(line)
     click.echo(f"report: {out / f'{name}.md'}   ({name}.json beside it)")

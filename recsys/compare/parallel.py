@@ -136,12 +136,10 @@ def _end_with_parent() -> None:
 
 def _train(turns: Sequence[Turn]) -> None:
     work: Work = _mine["work"]
-    if "depth" not in _mine:  # here and not in `_begin`, so that an error is told and not taken for a death
-        trials = Trials.prepare(
-            work.data, work.folder, work.config, progress=False, worker=int(_mine["number"])
-        )
-        _mine["depth"] = work.depth_of(trials, Misspelled(trials), work.task)
-    depth: Depth = _mine["depth"]
     with silent():
+        if "depth" not in _mine:  # not in `_begin`: an error would be taken for a death
+            trials = Trials.prepare(work.data, work.folder, work.config, worker=int(_mine["number"]))
+            _mine["depth"] = work.depth_of(trials, Misspelled(trials), work.task)
+        depth: Depth = _mine["depth"]
         for turn in turns:
             work.outcomes.keep(turn.key, depth.outcome(turn.contender, turn.seed, turn.epochs, turn.share))

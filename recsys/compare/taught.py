@@ -82,6 +82,6 @@ def taught_reader(trials: Trials, arm: Arm, seed: int, config: Config) -> Reader
     tuning = QueryTuning(
         published.encoder, titles, published.vectors, published.whitening, config, folder, wordings
     )
-    tuning.run(trials.progress)
+    tuning.run()
     shutil.rmtree(folder, ignore_errors=True)
     return Reader(tuning.encoder, published.whitening, tuning.losses)

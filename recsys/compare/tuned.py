@@ -85,7 +85,7 @@ def _pretrained(trials: Trials, config: Config, folder: Path) -> ArmTexts:
     if training is None:
         return published
     with deterministic(published.encoder.device):
-        training.run(trials.progress)
+        training.run()
     adapted = training.masked.encoder()
     return ArmTexts.published(catalogue, adapted.encode(catalogue), lambda: adapted, config.model)
 
@@ -109,7 +109,7 @@ def _finetuned(
     else:
         wordings = placebo_texts(arm.placebo, catalogue, np.flatnonzero(counts > 0), seed)
     tuning = Tuning(start.encoder, catalogue, fit, towers, start.whitening, config, folder, wordings)
-    tuning.run(trials.progress)
+    tuning.run()
     raw = tuning.encoder.encode(catalogue)
     judged = trials.judged("validation")
     whitening, _ = choose_whitening(raw, start.whitening, towers, judged, config)

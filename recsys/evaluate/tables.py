@@ -7,6 +7,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +21,9 @@ SHOWN = ("coverage@10", "gini@10", "novelty@10", "popularity_bias@10", "diversit
 """Columns of the table of what is shown, as far as they were measured."""
 BY_SEGMENT = (("history", "ndcg@10"), ("coldness", "recall@20"))
 """The metric shown for dimensions that have plots; others show ndcg@10."""
+
+_GAP = 2
+"""Cells of a terminal between two columns of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +113,42 @@ def comparison_grid(
     return Grid("Paired differences, 95% bootstrap interval over users", columns, tuple(rows))
 
 
-def to_rich(grid: Grid) -> Table:
-    """For a terminal; text is taken literally, never as markup."""
-    table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE)
-    for number, column in enumerate(grid.columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
-    for row in grid.rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+@dataclass(frozen=True, slots=True)
+class OnTerminal:
+    """A grid as rich prints it; text is taken literally, never as markup.
+
+    Columns shrink to their longest words where the terminal is narrow. Words are broken only where even that
+    does not fit.
+    """
+
+    grid: Grid
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        grid, room = self.grid, options.max_width - _GAP * len(self.grid.columns)
+        table = Table(title=Text(grid.title), title_justify="left", box=box.SIMPLE)
+        table.pad_edge, table.collapse_padding = False, True
+        for number, (column, width) in enumerate(zip(grid.columns, _widths(grid, room), strict=True)):
+            table.add_column(
+                Text(column), justify="left" if number == 0 else "right", overflow="fold", width=width
+            )
+        for row in grid.rows:
+            table.add_row(*(Text(cell) for cell in row))
+        yield table
+
+
+def _widths(grid: Grid, room: int) -> list[int | None]:
+    """Cells of each column: no word broken, as many on one line as can be; none if words do not fit."""
+    columns = list(zip(grid.columns, *grid.rows, strict=True))
+    widths = [max(cell_len(word) for cell in column for word in (cell.split() or [""])) for column in columns]
+    spare = room - sum(widths)
+    if spare < 0:
+        return [None] * len(columns)
+    lacking = [max(map(cell_len, column)) - width for column, width in zip(columns, widths, strict=True)]
+    for number in sorted(range(len(columns)), key=lacking.__getitem__):
+        given = min(lacking[number], spare)
+        widths[number] += given
+        spare -= given
+    return list(widths)
 
 
 def to_markdown(grid: Grid) -> str:

@@ -83,7 +83,6 @@ class Side:
             lift=None if like is None else like.lift,
             fusion=None if rows is None else rows.fusion,
             stage="transfer",
-            progress=False,
         )
 
 
@@ -121,7 +120,7 @@ def prepare_side(data: Path, work: Path, config: Config, before: int | None = No
         prepare_shop(run, shop, work / _STORE)
     prepared = load_prepared(run, shop)
     if "encode" not in run.manifest.stages:
-        encode_texts(run, prepared, config, progress=True)
+        encode_texts(run, prepared, config)
     raw: Floats = np.array(load_array(run.work / RAW))
     whitening = Whitening.fit(raw, config.model.dim)
     return Side(prepared, config, run.folder, raw, whitening, whitening.apply(raw))

@@ -156,7 +156,6 @@ class TrialsBench:
             epochs=chosen.epochs if chosen else None,
             lift=chosen.lift if chosen else None,
             stage="report" if chosen else "select",
-            progress=False,
         )
 
     def _write(self, folder: Path, config: Config, when: When, towers: TowersFit) -> None:

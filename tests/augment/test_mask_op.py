@@ -138,7 +138,7 @@ def test_towers_train_on_masked_rows(tmp_path: Path) -> None:
     everything = concatenate([walks(), children])
     counts = np.bincount(everything.target_rows, minlength=NUM_ITEMS)
     vectors = unit_rows(NUM_ITEMS, 16)
-    fit = fit_towers(everything, vectors, counts, config, tmp_path, epochs=2, progress=False)
+    fit = fit_towers(everything, vectors, counts, config, tmp_path, epochs=2)
     assert isinstance(fit, TowersFit)
     users = fit.user_vectors(children)
     assert np.isfinite(users).all()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from recsys.evaluate.answers import AnswerSheet, Histories
@@ -24,6 +26,8 @@ from recsys.evaluate.report import (
 )
 from recsys.evaluate.standard import standard_baselines
 from recsys.evaluate.tables import (
+    Grid,
+    OnTerminal,
     comparison_grid,
     cutoff_grid,
     overview_grids,
@@ -32,7 +36,6 @@ from recsys.evaluate.tables import (
     short_grids,
     shown_grid,
     to_markdown,
-    to_rich,
 )
 
 EVIL = "<script>alert('x')</script> $\\frac$ [bold]|pipe"
@@ -162,8 +165,39 @@ def test_markdown_tables_are_rectangular(content: ReportContent) -> None:
 
 def test_terminal_takes_text_literally(evaluations: list[Evaluation]) -> None:
     console = Console(width=240, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(to_rich(results_grid(evaluations[:2])))
+    console.print(OnTerminal(results_grid(evaluations[:2])))
     assert EVIL in console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 100, 300])
+def test_a_narrow_terminal_breaks_no_word(width: int) -> None:
+    columns = (
+        "segment",
+        "users",
+        "metric",
+        "off",
+        "difference, 95% interval",
+        "effect d",
+        "p, Holm",
+        "verdict",
+    )
+    figures = ("3,611", "recall@20", "0.00000", "+0.00000 [+0.00000, +0.00000]", "+0.037", "0.328")
+    names = ("coldness 1-5", "new items among themselves")
+    rows = tuple((name, *figures, "cannot tell") for name in names)
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(OnTerminal(Grid("spelling against off", columns, rows)))
+    shown = console.export_text()
+    assert all(cell_len(line.rstrip()) <= width for line in shown.splitlines())
+    for cell in (*columns, *names, *figures, "cannot tell"):
+        assert set(cell.split()) <= set(shown.split()), cell
+
+
+def test_of_no_width_that_fits_a_word_nothing_is_lost() -> None:
+    console = Console(width=30, record=True, file=io.StringIO())
+    console.print(OnTerminal(Grid("A title", ("system", "ndcg@10"), (("x" * 60, "0.12345"),))))
+    shown = console.export_text()
+    assert shown.count("x") == 60
+    assert "0.12345" in shown
 
 
 def test_grids_show_what_was_measured(evaluations: list[Evaluation]) -> None:

@@ -41,7 +41,7 @@ def test_the_encoder_agrees_with_the_cpu(tiny_bert, config, texts, precision, ap
 def test_towers_agree_with_the_cpu(shop, unit_vectors, config, tmp_path):
     fit = shop(200, 24, 0)
     counts = np.bincount(fit.target_rows, minlength=24)
-    options = {"epochs": 3, "progress": False}
+    options = {"epochs": 3}
     there, here = (
         fit_towers(fit, unit_vectors, counts, on(config, device), tmp_path / device, **options)
         for device in ("cuda", "cpu")
@@ -60,11 +60,9 @@ def test_fine_tuning_agrees_with_the_cpu(tiny_bert, shop, texts, config, tmp_pat
         raw = encoder.encode(texts)
         whitening = Whitening.fit(raw, 12)
         chosen = on(config, device)
-        towers = fit_towers(
-            fit, whitening.apply(raw), counts, chosen, tmp_path / device, epochs=2, progress=False
-        )
+        towers = fit_towers(fit, whitening.apply(raw), counts, chosen, tmp_path / device, epochs=2)
         tuning = Tuning(encoder, texts, fit, towers, whitening, chosen, tmp_path / f"{device}-tune")
-        tuning.run(False, None)
+        tuning.run(None)
         losses[device] = tuning.losses
     assert len(losses["cuda"]) == config.finetune.steps
     np.testing.assert_allclose(losses["cuda"], losses["cpu"], rtol=0.02)

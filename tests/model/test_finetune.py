@@ -33,15 +33,13 @@ def world(tiny_bert, texts, config, shop, tmp_path):
     whitening = Whitening.fit(raw, 12)
     fit, held_out = shop(150, 24, 0), shop(60, 24, 1, "held_out")
     counts = np.bincount(fit.target_rows, minlength=24)
-    fitted = fit_towers(
-        fit, whitening.apply(raw), counts, config, tmp_path / "towers", epochs=2, progress=False
-    )
+    fitted = fit_towers(fit, whitening.apply(raw), counts, config, tmp_path / "towers", epochs=2)
     return encoder, texts, fit, fitted, whitening, held_out
 
 
 def tune(world, config, folder, **options):
     *parts, held_out = world
-    return finetune_encoder(*parts, config, folder, validation=held_out, progress=False, **options)
+    return finetune_encoder(*parts, config, folder, validation=held_out, **options)
 
 
 def weights(encoder):
@@ -51,7 +49,7 @@ def weights(encoder):
 def tuned(world, config, folder, on_step=None):
     encoder, texts, contexts, fitted, whitening, _ = world
     tuning = Tuning(encoder, texts, contexts, fitted, whitening, config, folder)
-    tuning.run(False, on_step)
+    tuning.run(on_step)
     return tuning
 
 
@@ -241,7 +239,7 @@ def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_pa
     encoder = TextEncoder.load(name, "cpu", "fp32")
     raw, rows = encoder.encode(texts), shop(500, 120, 0)
     whitening, counts = Whitening.fit(raw, 12), np.bincount(rows.target_rows, minlength=120)
-    fitted = fit_towers(rows, whitening.apply(raw), counts, strong, tmp_path / "t", epochs=8, progress=False)
+    fitted = fit_towers(rows, whitening.apply(raw), counts, strong, tmp_path / "t", epochs=8)
     tuning = Tuning(encoder, texts, rows, fitted, whitening, strong, tmp_path / "f")
     everyone = trainable(rows)
     pairs = target_pairs(rows, everyone)
@@ -258,7 +256,7 @@ def test_what_was_drawn_is_not_wanted_more_often(tiny_bert, config, shop, tmp_pa
         return float((text @ text.T).mean())
 
     before = loss()
-    tuning.run(False, None)
+    tuning.run(None)
     assert loss() < before + 1.0  # with everybody a candidate: + 1.9
     assert likeness() < 0.6  # and all texts in one place: 0.91
 
@@ -399,7 +397,7 @@ def test_without_a_wording_or_a_chance_fine_tuning_is_as_it_was(world, config, t
     for name, mix in (("b", with_mix(config, 0.0)), ("c", with_mix(config, 1.0, tail=1.0))):
         parts = (encoder, texts, contexts, fitted, whitening, mix, tmp_path / name, other_wordings(texts))
         tuning = Tuning(*parts)
-        tuning.run(False, None)
+        tuning.run(None)
         assert tuning.losses == pytest.approx(plain.losses, abs=1e-6)
 
 
@@ -430,7 +428,7 @@ def test_fine_tuning_teaches_the_encoder_which_text_a_wording_stands_for(world, 
             tmp_path / str(chance),
         )
         tuning = Tuning(*parts, wordings)
-        tuning.run(False, None)
+        tuning.run(None)
         found[chance] = stands_out(tuning)
     assert found[0.7] > found[0.0] + 0.1
 

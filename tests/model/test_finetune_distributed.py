@@ -24,9 +24,9 @@ whitening = Whitening.fit(raw, 12)
 rows = make_shop(150, 24, 0)
 counts = np.bincount(rows.target_rows, minlength=24)
 folder = Path({folder})
-towers = fit_towers(rows, whitening.apply(raw), counts, config, folder / "towers", epochs=1, progress=False)
+towers = fit_towers(rows, whitening.apply(raw), counts, config, folder / "towers", epochs=1)
 tuning = Tuning(encoder, texts, rows, towers, whitening, config, folder)
-tuning.run(False, None)
+tuning.run(None)
 if int(os.environ.get("RANK", "0")) == 0:
     weights = np.concatenate([p.detach().numpy().ravel() for p in tuning.learning])
     before = [p for layer in encoder.layers()[-2:] for p in layer.parameters()]

@@ -43,7 +43,7 @@ def world(shop, unit_vectors):
 
 def fit(world, config, folder, **changes):
     contexts, vectors, counts, held_out = world
-    options = {"validation": held_out, "progress": False} | changes
+    options = {"validation": held_out} | changes
     return fit_towers(contexts, vectors, counts, config, folder, **options)
 
 
@@ -244,7 +244,7 @@ rows = make_shop(200, 24, 0)
 kill = {kill}
 fitted = fit_towers(
     rows, vectors, np.bincount(rows.target_rows, minlength=24),
-    load_config(None, {settings!r}), Path({folder!r}), epochs=3, progress=False,
+    load_config(None, {settings!r}), Path({folder!r}), epochs=3,
     on_step=lambda done: os.kill(os.getpid(), signal.SIGKILL) if done == kill else None,
 )
 if int(os.environ.get("RANK", "0")) == 0:

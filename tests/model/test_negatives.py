@@ -173,9 +173,7 @@ def test_hard_negatives_survive_a_kill(shop, unit_vectors, config, tmp_path, ste
     config = config.model_copy(update={"train": config.train.model_copy(update=ALL)})
 
     def fit(folder, hook=None):
-        return fit_towers(
-            rows, unit_vectors, counts, config, folder, validation=held_out, progress=False, on_step=hook
-        )
+        return fit_towers(rows, unit_vectors, counts, config, folder, validation=held_out, on_step=hook)
 
     def kill(done):
         if done == step:
@@ -188,9 +186,7 @@ def test_hard_negatives_survive_a_kill(shop, unit_vectors, config, tmp_path, ste
     for name, value in whole.state.items():
         assert value.tobytes() == resumed.state[name].tobytes(), name
     plain = config.model_copy(update={"train": config.train.model_copy(update={"hard_negatives": 0})})
-    other = fit_towers(
-        rows, unit_vectors, counts, plain, tmp_path / "plain", validation=held_out, progress=False
-    )
+    other = fit_towers(rows, unit_vectors, counts, plain, tmp_path / "plain", validation=held_out)
     assert other.losses != whole.losses
 
 
@@ -201,6 +197,6 @@ def test_accumulation_changes_nothing_with_every_option_on(shop, unit_vectors, c
     for parts in (1, 3):
         train = config.train.model_copy(update={**ALL, "accumulate": parts})
         changed, folder = config.model_copy(update={"train": train}), tmp_path / str(parts)
-        fits.append(fit_towers(rows, unit_vectors, counts, changed, folder, epochs=2, progress=False))
+        fits.append(fit_towers(rows, unit_vectors, counts, changed, folder, epochs=2))
     np.testing.assert_allclose(fits[0].losses, fits[1].losses, rtol=1e-4)
     np.testing.assert_allclose(fits[0].unit_item_vectors(), fits[1].unit_item_vectors(), atol=1e-3)

@@ -262,7 +262,7 @@ def world(shop, unit_vectors):
 
 def fit(world, config, folder, *ops, **changes):
     contexts, vectors, counts, held_out = world
-    options = {"validation": held_out, "progress": False, "representation": Representation(ops=ops)} | changes
+    options = {"validation": held_out, "representation": Representation(ops=ops)} | changes
     return fit_towers(contexts, vectors, counts, config, folder, **options)
 
 

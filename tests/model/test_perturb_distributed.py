@@ -21,7 +21,7 @@ rows = make_shop(200, 24, 0)
 ops = (DropoutViews(weight=0.5), GaussianNoise(), Mixup(alpha=1.0), Pgd(steps=2))
 fitted = fit_towers(
     rows, vectors, np.bincount(rows.target_rows, minlength=24), load_config(None, {settings}),
-    Path({folder}), epochs=2, progress=False, representation=Representation(ops=ops),
+    Path({folder}), epochs=2, representation=Representation(ops=ops),
 )
 if int(os.environ.get("RANK", "0")) == 0:
     np.savez({folder} + "/result.npz", losses=np.array(fitted.losses), **fitted.state)

@@ -160,14 +160,14 @@ def test_what_sells_today_is_ahead_though_more_was_sold_before(make, unit_vector
     contexts = sold(make, targets, np.arange(505))
     counts = np.bincount(contexts.target_rows, minlength=24)
     assert counts[1] > 1.5 * counts[2]
-    towers = fit_towers(contexts, unit_vectors, counts, config, tmp_path, epochs=25, progress=False)
+    towers = fit_towers(contexts, unit_vectors, counts, config, tmp_path, epochs=25)
     scores = towers.user_vectors(contexts, np.array([0])) @ towers.item_vectors().T
     assert scores[0, 2] > scores[0, 1]
     assert towers.report()["bias_slopes"][0] > 0
     blind = with_settings(config, {"model.bias_over_time": False})
-    fit = fit_towers(contexts, unit_vectors, counts, blind, tmp_path / "blind", epochs=25, progress=False)
+    fit = fit_towers(contexts, unit_vectors, counts, blind, tmp_path / "blind", epochs=25)
     scores = fit.user_vectors(contexts, np.array([0])) @ fit.item_vectors().T
     assert scores[0, 1] > scores[0, 2]
     plain = with_settings(config, {"model.item_bias": False})
-    without = fit_towers(contexts, unit_vectors, counts, plain, tmp_path / "plain", epochs=2, progress=False)
+    without = fit_towers(contexts, unit_vectors, counts, plain, tmp_path / "plain", epochs=2)
     assert "bias_slopes" not in without.report()

@@ -43,7 +43,7 @@ def weights(encoder):
 
 def trained(encoder, texts, settings, folder, on_step=None):
     training = Pretraining(encoder, texts, settings, folder)
-    training.run(False, on_step)
+    training.run(on_step)
     return training
 
 
@@ -225,9 +225,7 @@ def test_it_is_budgeted_by_passes(encoder, catalogue, settings, tmp_path):
 def adapt(encoder, catalogue, settings, shop, folder, **options):
     fit, held_out = shop(150, 30, 0), shop(60, 30, 1, "held_out")
     counts = np.bincount(fit.target_rows, minlength=30)
-    return adapt_encoder(
-        encoder, catalogue, fit, counts, settings, folder, validation=held_out, progress=False, **options
-    )
+    return adapt_encoder(encoder, catalogue, fit, counts, settings, folder, validation=held_out, **options)
 
 
 def test_the_gate_decides_and_the_report_says_why(encoder, catalogue, settings, shop, tmp_path):
@@ -255,9 +253,7 @@ def test_the_gate_keeps_what_wins_and_refuses_what_loses(encoder, catalogue, set
             good = (model is encoder) != best
             own = vectors if good else np.full_like(vectors, vectors.shape[1] ** -0.5)
             many = 6 if good else 1
-            return fit_towers(
-                fit, own, counts, settings, tmp_path / str((best, len(asked))), epochs=many, progress=False
-            )
+            return fit_towers(fit, own, counts, settings, tmp_path / str((best, len(asked))), epochs=many)
 
         return fitted
 

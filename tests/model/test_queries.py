@@ -81,7 +81,7 @@ def teach(
     chosen = made.wordings if wordings is None else wordings
     return teach_queries(
         made.encoder, made.titles, made.vectors, made.whitening, made.lexical, config, folder,
-        wordings=chosen, progress=False, on_step=on_step,
+        wordings=chosen, on_step=on_step,
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_where_letters_decide_nothing_is_gained_and_nothing_kept(made: World, tm
 def test_nothing_to_read_teaches_nothing(made: World, tmp_path: Path) -> None:
     blank = [""] * ITEMS
     nothing = QueryTuning(made.encoder, blank, made.vectors, made.whitening, settings(), tmp_path / "a")
-    nothing.run(False)
+    nothing.run()
     assert nothing.losses == []
     none = teach_queries(
         made.encoder,
@@ -141,14 +141,13 @@ def test_nothing_to_read_teaches_nothing(made: World, tmp_path: Path) -> None:
         settings(),
         tmp_path / "b",
         wordings={},
-        progress=False,
     )
     assert none.encoder is made.encoder
     assert none.report["why"] == "no item has a title to ask for"
     untold = QueryTuning(
         made.encoder, made.titles, np.zeros_like(made.vectors), made.whitening, settings(), tmp_path / "c"
     )
-    untold.run(False)
+    untold.run()
     assert untold.losses == [], "no item has a text that could be found"
 
 

@@ -70,9 +70,7 @@ def test_towers_are_fitted_with_these_weights(make, unit_vectors, config, tmp_pa
     def fitted(table, repeats):
         set_so = with_settings(config, {"train.repeat_weight": repeats})
         folder = tmp_path / f"{len(list(tmp_path.iterdir()))}"
-        return fit_towers(
-            table, unit_vectors, counts, set_so, folder, epochs=2, progress=False
-        ).item_vectors()
+        return fit_towers(table, unit_vectors, counts, set_so, folder, epochs=2).item_vectors()
 
     quarter = fitted(contexts, 0.25)
     np.testing.assert_array_equal(quarter, fitted(weighing_repeats(contexts, 0.25), 1.0))

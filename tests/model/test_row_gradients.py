@@ -14,7 +14,7 @@ from recsys.config import Config
 from recsys.contexts import Contexts
 from recsys.model import row_gradients
 from recsys.model.fitted import TowersFit
-from recsys.model.row_gradients import RowSteps, pays_for
+from recsys.model.row_gradients import Steps, pays_for
 from recsys.model.towers import TwoTower
 from recsys.optimise import build_optimizer
 from recsys.train import fit_towers
@@ -42,7 +42,7 @@ def fit(
 ) -> TowersFit:
     contexts = shop(200, 24, 0)
     counts = np.bincount(contexts.target_rows, minlength=24)
-    options = {"epochs": 3, "progress": False, "representation": Representation(ops=ops)} | changes
+    options = {"epochs": 3, "representation": Representation(ops=ops)} | changes
     return fit_towers(contexts, vectors, counts, config, folder, **options)
 
 
@@ -54,13 +54,18 @@ def trained(config: Config, **changes: object) -> Config:
 @pytest.mark.parametrize("clip", [1.0, 0.02])
 def test_a_fit_is_that_over_whole_tables(shop, unit_vectors, config, tmp_path, monkeypatch, ops, clip):
     config = trained(config, clip=clip, accumulate=2, hard_negatives=3, hard_after=1)
+    by_rows: list[bool] = []
+    inner = Steps.step
+
+    def step(steps: Steps) -> None:
+        by_rows.append(any(one.grad is not None and one.grad.is_sparse for one in steps._parameters))
+        inner(steps)
+
+    monkeypatch.setattr(Steps, "step", step)
     whole = fit(shop, unit_vectors, config, tmp_path / "whole", *ops)
     monkeypatch.setattr(row_gradients, "LARGE", 0)
-    steps: list[float] = []
-    inner = RowSteps.step
-    monkeypatch.setattr(RowSteps, "step", lambda self, *args: (steps.append(1), inner(self, *args)))
     rows = fit(shop, unit_vectors, config, tmp_path / "rows", *ops)
-    assert len(steps) == 21, "200 rows in batches of 32, three times"
+    assert by_rows == [False] * 21 + [True] * 21, "200 rows in batches of 32, three times"
     np.testing.assert_allclose(rows.losses, whole.losses, rtol=2e-5)
     for name in ("target_residual", "history_residual", "bias"):
         np.testing.assert_allclose(rows.state[name], whole.state[name], atol=2e-4, err_msg=name)
@@ -86,15 +91,16 @@ def test_killed_it_resumes_bit_for_bit(shop, unit_vectors, config, tmp_path, mon
         assert value.tobytes() == again.state[name].tobytes(), name
 
 
-def test_rows_of_one_step_are_gone_in_the_next_and_momentum_moves_them_on(config):
+def test_rows_of_one_step_are_gone_in_the_next_and_momentum_moves_them_on(config, monkeypatch):
     """Two steps that read one row each, beside AdamW over whole gradients."""
+    monkeypatch.setattr(row_gradients, "LARGE", 0)
     counts = np.full(6, 5)
     models = [TwoTower(counts, 8, config.model) for _ in range(2)]
     optimizers = [build_optimizer(model, config.train) for model in models]
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = 0.01
-    steps = RowSteps(models[0])
+    steps = Steps(models[0], optimizers[0], 0.01, world=1)
     text = torch.nn.functional.normalize(torch.randn(6, 8, generator=torch.Generator().manual_seed(0)), dim=1)
     wanted = torch.ones(8) / 8
     moved = []
@@ -105,7 +111,7 @@ def test_rows_of_one_step_are_gone_in_the_next_and_momentum_moves_them_on(config
             (1 - model.items(text[rows], rows, "target") @ wanted).sum().backward()
             assert model.target_residual.grad.is_sparse == model.sparse == (model is models[0])
             if model.sparse:
-                steps.step(optimizer, 0.01)
+                steps.step()
             else:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
                 optimizer.step()

@@ -52,7 +52,5 @@ def test_a_fit_takes_as_many_steps_as_its_epochs_have_rows_for(
     counts = np.bincount(contexts.target_rows, minlength=24)
     config = config.model_copy(update={"train": config.train.model_copy(update={"epoch_contexts": most})})
     taken = []
-    fit_towers(
-        contexts, unit_vectors, counts, config, tmp_path, epochs=2, progress=False, on_step=taken.append
-    )
+    fit_towers(contexts, unit_vectors, counts, config, tmp_path, epochs=2, on_step=taken.append)
     assert taken == list(range(1, steps + 1))

@@ -44,7 +44,7 @@ def prepared(made: Made, tmp_path_factory: pytest.TempPathFactory, worker_id: st
     """Puts the shop of `made`, as trials find it prepared, where a test wants to train."""
     with once(tmp_path_factory, worker_id, "prepared") as folder:
         if not (folder / "done").exists():
-            Trials.prepare(made.data, folder / "work", made.plain, progress=False)
+            Trials.prepare(made.data, folder / "work", made.plain)
             (folder / "done").touch()
     return lambda to: Path(shutil.copytree(folder / "work", to))
 

@@ -25,7 +25,7 @@ from recsys.placebo import INSERTED, PLACEBOS, Placebo, placebo_rows, placebo_te
 @pytest.fixture(scope="module")
 def trials(made: Made, prepared: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> Trials:
     work = prepared(tmp_path_factory.mktemp("arms") / "work")
-    return Trials.prepare(made.data, work, made.plain, progress=False)
+    return Trials.prepare(made.data, work, made.plain)
 
 
 def dropout(low: float, high: float) -> Policy:
@@ -152,7 +152,7 @@ from recsys.arms import Arm, Trials
 from recsys.config import load_config
 
 data, work, config = map(Path, sys.argv[1:])
-outcome = Trials.prepare(data, work, load_config(config), progress=False).run(Arm.of("off"), 0, epochs=1)
+outcome = Trials.prepare(data, work, load_config(config)).run(Arm.of("off"), 0, epochs=1)
 print(outcome.evaluation["ndcg@10"].mean)
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from recsys.data.interactions import load_dataset
 from recsys.errors import InputError
 from recsys.evaluate.hindsight import HINDSIGHT, HINDSIGHT_NOTE
 from recsys.fit import Shop
-from recsys.measure import K, case_queries, drawn_answers, later_cases
+from recsys.measure import K, case_queries, drawn_answers, later_cases, measure_report
+from recsys.report_settings import EvaluateConfig
 
 DAY = 86_400
 
@@ -81,9 +81,14 @@ def test_of_many_users_a_report_measures_some_and_says_so(made: Made, later: Pat
     assert all(some[user].tolist() == answers[user].tolist() for user in some)
     assert list(some) == list(drawn_answers(dict(reversed(answers.items())), 20, 0)), "whatever their order"
     assert list(some) != list(drawn_answers(answers, 20, 1))
-    said = replace(whole, num_users=20, came_back=len(answers))
+    config = data.config.model_copy(update={"evaluate": EvaluateConfig(users=20, cases=30)})
+    few = Shop(data.dataset, config)
+    run = made.run
+    said = measure_report(run.recommender, run.path, few, run.moment, raw, run.augmenter)
+    measured = [one for one in said.evaluations if (one.protocol, one.task) == ("sheet", "all")]
+    assert {tuple(one.users) for one in measured} == {tuple(some)}
     assert said.notes()[0] == f"20 of {len(answers):,} users are measured, drawn at random."
-    assert said.to_dict()["users_came_back"] == len(answers)
+    assert (said.to_dict()["users"], said.to_dict()["users_came_back"]) == (20, len(answers))
 
 
 def test_a_case_is_asked_with_what_was_known_before_it(made: Made, later: Path) -> None:

@@ -186,7 +186,7 @@ def test_missing_data_and_a_file_in_the_folders_place(
 
 @pytest.fixture(scope="module")
 def trials(done: Shop, made: Made) -> Trials:
-    return Trials.prepare(done.data, done.out / WORK, made.plain, progress=False)
+    return Trials.prepare(done.data, done.out / WORK, made.plain)
 
 
 def test_augmented_rows_are_refused_as_those_that_are_judged(trials: Trials) -> None:

@@ -146,7 +146,7 @@ def test_threads_are_limited_for_trainings_of_any_kind(work: Work) -> None:
     run = work.config.run.model_copy(update={"threads": before + 1})
     try:
         limited = work.config.model_copy(update={"run": run})
-        Trials.prepare(work.data, work.folder, limited, progress=False)
+        Trials.prepare(work.data, work.folder, limited)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -160,7 +160,7 @@ def test_towers_are_the_same_whoever_trained_them(work: Work, tmp_path: Path) ->
         work.data, work.folder, work.config, TowersAlone, "novel", Outcomes(tmp_path / "outcomes", {})
     )
     assert len(list(train_in_parallel(elsewhere, turns, [[turn] for turn in turns], cores()))) == 2
-    trials = Trials.prepare(work.data, work.folder, work.config, progress=False)
+    trials = Trials.prepare(work.data, work.folder, work.config)
     here = TowersAlone(trials, Misspelled(trials))
     for turn in turns:
         mine = here.outcome(turn.contender, turn.seed, turn.epochs, turn.share)
