@@ -205,7 +205,7 @@ class Trainings:
                 done = len(keys) - len(missing) + number
                 share = "" if turn.share >= 1 else f", {turn.share:.0%} of the users"
                 logger.info(
-                    "%d of %d: %s, seed %d%s, %.0f s; %s left",
+                    "%d of %d: %s, seed %d%s; one every %.0f s, %s left",
                     done, len(keys), turn.contender.name, turn.seed, share, spent, duration(left),
                 )  # fmt: skip
                 bar.advance(1, f"{duration(left)} left")
@@ -233,7 +233,7 @@ class Trainings:
         price /= min(self._workers, len(missing))
         self._say(
             f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
-            f"About {duration(price)} to come, judged by how long off took{self._depth.on_top}"
+            f"At least {duration(price)} to come, judged by how long off took{self._depth.on_top}"
         )
 
     def _key(self, one: Contender, seed: int, share: float) -> str:
