@@ -151,15 +151,15 @@ class QueriesConfig(Section):
     """Preset or file whose text ops word titles as people type them."""
     mix: float = Field(0.75, ge=0, le=1)
     """Chance that a title is read in another wording instead of its own."""
-    layers: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, examples=[1, 4])
     """Top layers that learn, of a copy: the items' vectors stay."""
     steps: int = Field(300, ge=1)
     """Optimiser steps at most."""
-    max_passes: float = Field(3.0, gt=0)
+    max_passes: float = Field(3.0, gt=0, examples=[1.0, 6.0])
     """Passes over the distinct titles at most: a small catalogue needs fewer steps."""
-    titles_per_step: int = Field(64, ge=2)
+    titles_per_step: int = Field(64, ge=2, examples=[32])
     """Distinct titles encoded with gradients per step."""
-    candidates: int = Field(4096, ge=2)
+    candidates: int = Field(4096, ge=2, examples=[256])
     """Items, drawn anew in each step where more have a text, among which a query must find its own."""
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, examples=[1e-4])
     """Peak rate for the encoder's weights."""

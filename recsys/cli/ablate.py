@@ -19,7 +19,7 @@ from recsys.cli.options import (
 )
 from recsys.errors import InputError
 
-CHOICES = ("ops", "sources", "features", "training", "encoder", "all")
+CHOICES = ("ops", "sources", "features", "training", "encoder", "queries", "all")
 
 
 @click.command("ablate", context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +31,7 @@ CHOICES = ("ops", "sources", "features", "training", "encoder", "all")
     required=True,
     help="ops: each alone against off. sources, features: each left out of whole lists. training: each "
     "option of the towers the other way. encoder: each option of pretraining and fine-tuning likewise, the "
-    "encoder trained in every training.",
+    "encoder trained in every training. queries: each option of teaching the encoder that reads queries.",
 )
 @seeds_option("Trainings of every arm.", 5)
 @shares_option()
@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Leave out, add or flip one thing at a time, and say per segment what that does.
 
-    Paired with the default by user and seed, with the statistics of `recsys compare`. What changes no list
+    Paired with the default by user and seed, with the statistics of `recsys compare`. What changes nothing
     with the first seed is not trained with the others. Killed and started again, it goes on.
     """
     from recsys.compare.ablations import DEPTHS, WHAT, ablation

@@ -19,15 +19,17 @@ from recsys.augment.registry import OPS
 from recsys.augment.representation import REPRESENTATION_OPS, Representation
 from recsys.compare.contenders import Contender, Entered
 from recsys.compare.lists import WholeLists
+from recsys.compare.taught import TowersAndReader
 from recsys.compare.trainings import Depth, TowersAlone
 from recsys.compare.tuned import TunedTowers
 from recsys.config import AUTO, Config, RetrieveConfig, with_settings
 from recsys.errors import ConfigError
 from recsys.placebo import PLACEBOS
+from recsys.policy_choice import with_policy
 from recsys.rank_features import FEATURE_GROUPS, SOURCES
 from recsys.retrieve import WEIGHED
 
-What = Literal["ops", "sources", "features", "training", "encoder"]
+What = Literal["ops", "sources", "features", "training", "encoder", "queries"]
 WHAT: tuple[What, ...] = get_args(What)
 DEPTHS: Mapping[What, type[Depth]] = {
     "ops": TowersAlone,
@@ -35,6 +37,7 @@ DEPTHS: Mapping[What, type[Depth]] = {
     "features": WholeLists,
     "training": TowersAlone,
     "encoder": TunedTowers,
+    "queries": TowersAndReader,
 }
 """How far the trainings of each go: no further than what it changes shows."""
 DEFAULT = "default"
@@ -42,6 +45,8 @@ TOWER_SECTIONS = ("model", "train")
 """Settings that fitting the towers reads."""
 ENCODER_SECTIONS = ("pretrain", "finetune")
 """Settings that training the text encoder reads."""
+QUERY_SECTIONS = ("queries",)
+"""Settings that teaching the reader of queries reads."""
 
 
 def ablation(what: What, config: Config) -> Entered:
@@ -67,6 +72,10 @@ def ablation(what: What, config: Config) -> Entered:
             return _against_default(config, flipped(config, TOWER_SECTIONS))
         case "encoder":
             return _against_default(config, flipped(config, ENCODER_SECTIONS))
+        case "queries":
+            # Every arm words titles as a run's reader of queries is told to, and its towers' texts likewise.
+            worded = with_policy(config, config.queries.policy)
+            return _against_default(worded, flipped(worded, QUERY_SECTIONS))
 
 
 def single_ops(config: Config) -> Iterator[Contender]:
@@ -100,8 +109,9 @@ def flipped(config: Config, sections: Sequence[str]) -> dict[str, dict[str, Any]
     """Every option of some sections the other way.
 
     Switches are turned over, choices go to each other choice, strengths to zero, and a strength that is zero
-    takes the value its field gives as an example. Settings that the machine decides (`auto`), and sizes that
-    cannot be zero, are no options. A name that two of the sections have is shown with its section.
+    and a size that cannot be take the values their fields give as examples. Settings that the machine decides
+    (`auto`), and sizes without examples, are no options. A name that two of the sections have is shown with
+    its section.
     """
     found: dict[str, dict[str, Any]] = {}
     tables = {section: getattr(config, section) for section in sections}
@@ -128,7 +138,8 @@ def _others(field: FieldInfo, now: Any) -> list[Any]:
         return [] if "auto" in choices else [choice for choice in choices if choice != now]
     if isinstance(now, int | float) and not isinstance(field.annotation, types.UnionType):
         zero = any(isinstance(bound, Ge) and bound.ge == 0 for bound in field.metadata)
-        return ([type(now)(0)] if now else list(field.examples or ())) if zero else []
+        tried = [example for example in field.examples or () if example != now]
+        return [type(now)(0)] if zero and now else tried
     return []
 
 

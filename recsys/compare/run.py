@@ -122,22 +122,26 @@ def run_compare(
 
 
 def _without_idle(entered: Entered, trainings: Trainings, say: Callable[[str], None]) -> Entered:
-    """The contenders that change a list with the first seed, and the placebos."""
+    """The contenders that change a list or how a query is read with the first seed, and the placebos."""
     turns = trainings.turns(entered.contenders, [0], (1.0,))
     trainings.walk(turns)
-    lists = [trainings.kept(turn).lists for turn in turns]
+    first = trainings.kept(turns[0])
     idle = [
         turn.contender
-        for turn, mine in zip(turns[1:], lists[1:], strict=True)
-        if not turn.contender.is_placebo and np.array_equal(mine, lists[0])
+        for turn in turns[1:]
+        if not turn.contender.is_placebo and _shows_the_same(trainings.kept(turn), first)
     ]
     if idle:
         names = ", ".join(one.name for one in idle)
-        say(f"no list changes with {names}: the same as {entered.reference.name}, and left out")
+        say(f"nothing changes with {names}: the same as {entered.reference.name}, and left out")
     kept = tuple(one for one in entered.contenders if one not in idle)
     if not any(not one.is_placebo for one in kept[1:]):
         raise InputError("nothing that was tried changes a list", hint="There is nothing to compare here")
     return Entered(entered.config, kept)
+
+
+def _shows_the_same(one: Kept, other: Kept) -> bool:
+    return np.array_equal(one.lists, other.lists) and bool(one.about[RANKS] == other.about[RANKS])
 
 
 def _plain(config: Config) -> Config:

@@ -23,9 +23,9 @@ from recsys.types import Floats
 class TowersAndReader(TowersAlone):
     """The towers alone, and a reader of queries, which is kept whatever it is worth.
 
-    Every arm takes the same steps over the same titles: one without wordings reads titles as they are. Items'
-    vectors stay, so lists differ as they would without it. A reader knows titles and no users: parts of the
-    data have none.
+    Every arm takes the same steps over the same titles: one without wordings reads titles as they are, and
+    where `queries.enabled` is false the published encoder reads them. Items' vectors stay, so lists differ as
+    they would without it. A reader knows titles and no users: parts of the data have none.
     """
 
     kind = "search"
@@ -38,9 +38,9 @@ class TowersAndReader(TowersAlone):
             return kept
         started = time.perf_counter()
         config = with_settings(self.trials.config, contender.changes)
-        taught = taught_reader(self.trials, contender.arm, seed, config)
+        taught = taught_reader(self.trials, contender.arm, seed, config) if config.queries.enabled else None
         kept.about[RANKS] = self.misspelled.ranks(self.trials.texts.vectors, taught)
-        kept.about["steps"] += len(taught.losses)
+        kept.about["steps"] += len(taught.losses) if taught else 0
         kept.about["seconds"]["queries"] = round(time.perf_counter() - started, 2)
         return kept
 

@@ -11,6 +11,7 @@ from recsys.cli.ablate import CHOICES
 from recsys.compare.ablations import (
     DEPTHS,
     ENCODER_SECTIONS,
+    QUERY_SECTIONS,
     TOWER_SECTIONS,
     WHAT,
     ablation,
@@ -60,11 +61,18 @@ def test_every_op_that_needs_no_more_stands_alone_against_off() -> None:
     assert len(set(identities)) == len(identities)
 
 
-@pytest.mark.parametrize("sections", [TOWER_SECTIONS, ENCODER_SECTIONS])
-def test_options_are_flipped_one_at_a_time_and_stay_valid(sections: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("sections", "one"),
+    [
+        (TOWER_SECTIONS, "residual_dropout=0.0"),
+        (ENCODER_SECTIONS, "residual_dropout=0.0"),
+        (QUERY_SECTIONS, "mix=0.0"),
+    ],
+)
+def test_options_are_flipped_one_at_a_time_and_stay_valid(sections: tuple[str, ...], one: str) -> None:
     config = Config()
     arms = flipped(config, sections)
-    assert "residual_dropout=0.0" in arms
+    assert one in arms
     assert not any(name.startswith(("precision", "batch_size", "max_epochs", "steps")) for name in arms)
     for name, changes in arms.items():
         assert len(changes) == 1, name
@@ -83,6 +91,19 @@ def test_options_that_share_a_name_are_shown_with_their_section() -> None:
     towers, encoder = (flipped(Config(), sections) for sections in (TOWER_SECTIONS, ENCODER_SECTIONS))
     assert "negatives=in_batch" in towers
     assert {"finetune.enabled=false", "pretrain.enabled=true", "candidates=all"} <= set(encoder)
+
+
+def test_sizes_take_the_examples_of_their_fields() -> None:
+    arms = flipped(Config(), QUERY_SECTIONS)
+    assert {"enabled=false", "mix=0.0", "layers=1", "layers=4", "max_passes=1.0", "candidates=256"} <= set(
+        arms
+    )
+
+
+def test_readers_of_queries_word_titles_as_a_run_does_whatever_its_lists_are_trained_on() -> None:
+    for settings in ([], ["augment.policy=standard"]):
+        arms = {one.arm.policy.name for one in ablation("queries", load_config(None, settings)).contenders}
+        assert arms == {Config().queries.policy}
 
 
 def test_every_ablation_can_be_asked_for() -> None:

@@ -422,9 +422,29 @@ def test_sources_are_left_out_one_by_one(done: Shop, capsys: pytest.CaptureFixtu
     assert "Against default, in percent of it" in said.out
 
 
+def test_options_of_teaching_queries_are_tried_one_by_one(
+    done: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = {"enabled=false": {"queries.enabled": False}, "candidates=2": {"queries.candidates": 2}}
+    tried["candidates=4097"] = {"queries.candidates": 4097}  # of fewer items than either
+    monkeypatch.setattr("recsys.compare.ablations.flipped", lambda config, sections: tried)
+    hard = ["queries.titles_per_step=8", "queries.steps=12", "queries.learning_rate=0.01", "queries.layers=1"]
+    few = ["--seeds", "1", *(part for setting in hard for part in ("--set", setting))]
+    arguments = ["ablate", *done.arguments(done.out, "--what", "queries", *few)[1:]]
+    assert main(arguments) == 0
+    said = capsys.readouterr()
+    assert "nothing changes with candidates=4097" in said.err
+    found = json.loads((done.out / "ablate-queries.json").read_text())
+    search = [one for one in found["findings"] if one["dimension"] == "search"]
+    assert {one["arm"] for one in search} == {"enabled=false", "candidates=2"}
+    assert not any(
+        one["differences"]["ndcg@10"]["differing"] for one in found["findings"] if one["segment"] == "whole"
+    )
+
+
 def test_what_changes_no_list_is_left_out_and_said(done: Shop, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["ablate", *done.arguments(done.out, "--what", "features", "--seeds", "2")[1:]]
     assert main(arguments) == 2, "so few users train no ranker, and no group of features matters"
     said = capsys.readouterr().err
-    assert "no list changes with without match" in said
+    assert "nothing changes with without match" in said
     assert "nothing that was tried changes a list" in said
