@@ -51,8 +51,11 @@ JUDGED_SHARES = (0.0, 0.25, 0.5)
 """Those that `auto` chooses from, the simplest first."""
 NEW_ITEM_LISTS = 5
 """Lists of one part of time, at most, in which a new item teaches by having been taken."""
-MIN_LISTS = 50
+MIN_LISTS = 20
 """Fewer lists with a label than this cannot train a ranker: candidates are then ranked by match score."""
+MIN_JUDGED = 50
+"""Lists of the older and of the newest part of time, each, that a form is chosen by; with fewer it is the
+simplest."""
 
 
 class Slice(NamedTuple):
@@ -267,7 +270,7 @@ def choose_form(lists: RankingLists, config: RankConfig, seed: int) -> tuple[For
 def fit_form(lists: RankingLists, share: float, epochs: int, config: RankConfig, seed: int) -> Form:
     """A form fitted on everybody: the network for so many epochs, and the trees, with their share."""
     useful = labelled_lists(lists)
-    network = fit_ranker(lists, config, seed, max(epochs, 1))[0] if share < 1 else None
+    network = fit_ranker(lists, config, seed, epochs)[0] if share < 1 else None
     trees = fit_trees(lists, useful, config, seed) if share > 0 else None
     return _form(share, network, trees, lists, useful)
 
@@ -277,14 +280,14 @@ def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) ->
     parts = np.zeros(len(lists), np.int64) if lists.parts is None else lists.parts
     newest = parts[useful] == parts.max()
     old, late = useful[~newest], useful[newest]
-    if min(len(old), len(late)) < MIN_LISTS:
-        why = f"{len(old)} older and {len(late)} newer lists, {MIN_LISTS} of each needed to choose"
-        return SHARES["mix"], {"why": why}
+    if min(len(old), len(late)) < MIN_JUDGED:
+        why = f"{len(old)} older and {len(late)} newer lists, {MIN_JUDGED} of each needed to choose"
+        return JUDGED_SHARES[0], {"why": why}
     logger.info("ranker: forms fitted on %d lists are judged on %d newer ones", len(old), len(late))
     rest = lists.take(old)
     everybody = np.arange(len(rest))
     _, figures = fit_ranker(rest, config, seed)
-    network, _ = fit_ranker(rest, config, seed, max(figures["best_epoch"], 1))
+    network, _ = fit_ranker(rest, config, seed, figures["best_epoch"])
     trees = fit_trees(rest, everybody, config, seed)
     reached = {}
     for share in JUDGED_SHARES:

@@ -25,6 +25,13 @@ from recsys.randomness import derive, generator
 from recsys.types import Floats, Rows
 
 VALIDATION_SHARE = 0.2
+LINE_PENALTY = 10.0
+"""Weight of the line's squared coefficients beside the sum of the lists' losses: the fewer, the flatter."""
+MIN_HELD_OUT = 10
+"""Users that must be held out for a number of epochs to be read off them; with fewer the line is all."""
+LINE_LISTS = 2000
+"""Lists that the line is drawn through at most: forty-odd coefficients need no more."""
+_LINE_STEPS = 100
 Scores = Callable[[Floats], Floats]
 """From the features of some candidates, (n, num_features), to their scores, (n,)."""
 
@@ -130,10 +137,15 @@ class Ranker(nn.Module):
         self.network = nn.Sequential(*layers, nn.Linear(widths[-1], 1))
         self.linear = nn.Linear(num_features, 1, bias=False)
 
+    def standardised(self, features: Tensor) -> Tensor:
+        """Clipped to the range seen in training, with mean 0 and deviation 1 there."""
+        clipped = torch.minimum(torch.maximum(features, self.low), self.high)
+        standard: Tensor = (clipped - self.mean) / self.scale
+        return standard
+
     def forward(self, features: Tensor) -> Tensor:
         """(n, num_features) to (n,)."""
-        clipped = torch.minimum(torch.maximum(features, self.low), self.high)
-        x = (clipped - self.mean) / self.scale
+        x = self.standardised(features)
         total: Tensor = self.linear(x) + self.network(x)
         return total.squeeze(-1)
 
@@ -164,7 +176,8 @@ def fit_ranker(
     """Fit on most users, stop early on the rest, keep the best epoch; or on all for a number of epochs.
 
     Listwise softmax cross-entropy (Cao et al., ICML 2007), once over the whole list and once over its
-    novel part, since a shop asks for both.
+    novel part, since a shop asks for both. Training starts from the best line, which is convex to find, and
+    the network learns what a line cannot say: with few lists no epoch may be better than the start.
     """
     fit, held_out = split_lists(lists, seed)
     if epochs is not None:
@@ -172,23 +185,31 @@ def fit_ranker(
     torch.manual_seed(derive(seed, "ranker", "weights") % 2**63)
     model = Ranker(lists.features.shape[1], config.hidden)
     _standardise(model, lists.take(fit))
+    drawn = generator(seed, "ranker", "line").permutation(fit)[:LINE_LISTS]
+    _begin_with_a_line(model, lists.take(np.sort(drawn)))
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     best, best_epoch, state = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
-    history = []
-    passes = epochs or config.epochs
+    history: list[dict[str, float]] = []
+    passes = config.epochs if epochs is None else epochs
+    if epochs is None:
+        model.eval()
+        figures = ranking_figures(neural_scores(model), lists, held_out)
+        history.append({"epoch": 0, **figures})
+        best = sum(figures.values())
+        passes = passes if len(np.unique(lists.users[held_out])) >= MIN_HELD_OUT else 0
     with Progress(passes * len(fit), "ranker: the network learns", "lists") as bar:
         for epoch in range(passes):
             model.train()
             order = generator(seed, "ranker", "order", epoch).permutation(fit)
             losses = []
             for start in range(0, len(order), 32):
-                some = order[start : start + 32]
-                loss = _loss(model, lists.take(some))
+                batch = lists.take(order[start : start + 32])
+                loss = _losses(batch)(model(torch.from_numpy(batch.features)))
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 losses.append(float(loss.detach()))
-                bar.advance(len(some))
+                bar.advance(len(batch))
             model.eval()
             if epochs is not None:
                 continue
@@ -235,13 +256,42 @@ def _standardise(model: Ranker, lists: RankingLists) -> None:
     model.scale.copy_(seen.std(0).clamp_min(1e-3))
 
 
-def _loss(model: Ranker, lists: RankingLists) -> Tensor:
+def _begin_with_a_line(model: Ranker, lists: RankingLists) -> None:
+    """Give the linear part the coefficients of the penalised best line, and let the network say nothing yet.
+
+    The loss is convex in them: L-BFGS (Liu and Nocedal, Mathematical Programming 1989) ends at the same place
+    whatever the seed.
+    """
+    inputs = model.standardised(torch.from_numpy(np.ascontiguousarray(lists.features)))
+    line = torch.zeros(inputs.shape[1], requires_grad=True)
+    loss_of = _losses(lists)
+    optimiser = torch.optim.LBFGS([line], max_iter=_LINE_STEPS, line_search_fn="strong_wolfe")
+
+    def closure() -> float:
+        optimiser.zero_grad()
+        loss = loss_of(inputs @ line) + LINE_PENALTY / len(lists) * line.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        model.linear.weight.copy_(line[None])
+        for parameter in model.network[-1].parameters():
+            parameter.zero_()
+
+
+def _losses(lists: RankingLists) -> Callable[[Tensor], Tensor]:
+    """The loss of scores, (c,): over whole lists plus over their novel parts, each the mean of the lists."""
     num = len(lists)
     groups = torch.from_numpy(np.repeat(np.arange(num), np.diff(lists.offsets)))
-    scores, labels = model(torch.from_numpy(lists.features)), torch.from_numpy(lists.labels)
-    novel = torch.from_numpy(lists.novel)
+    labels, novel = torch.from_numpy(lists.labels), torch.from_numpy(lists.novel)
     everything = torch.ones_like(novel)
-    return _listwise(scores, labels, groups, everything, num) + _listwise(scores, labels, groups, novel, num)
+
+    def loss(scores: Tensor) -> Tensor:
+        whole = _listwise(scores, labels, groups, everything, num)
+        return whole + _listwise(scores, labels, groups, novel, num)
+
+    return loss
 
 
 def _listwise(scores: Tensor, labels: Tensor, groups: Tensor, mask: Tensor, num: int) -> Tensor:

@@ -9,7 +9,15 @@ import torch
 
 from recsys.config import RankConfig
 from recsys.errors import DependencyError
-from recsys.model.ranker import RankingLists, _listwise, _ndcg, fit_ranker, neural_scores, split_lists
+from recsys.model.ranker import (
+    LINE_PENALTY,
+    RankingLists,
+    _listwise,
+    _ndcg,
+    fit_ranker,
+    neural_scores,
+    split_lists,
+)
 from recsys.model.trees import fit_trees, tree_scores
 from recsys.rank_features import RANK_FEATURES
 from recsys.ranking import JUDGED_SHARES, NEW_ITEM_LISTS, choose_form, export_ranker, temper_hits
@@ -45,6 +53,52 @@ def test_one_seed_gives_one_ranker_and_clipping_holds_strange_values() -> None:
     edge = x.clone()
     edge[:, 0] = one.high[0]
     torch.testing.assert_close(one(wild), one(edge))
+
+
+def lists_along_a_line(num: int, seed: int, size: int = 25) -> RankingLists:
+    """Six features weigh together, with noise, which three items of a list are taken; half of all are novel."""
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((num * size, 6)).astype(np.float32)
+    wanted = features @ np.array([3, -2, 1, 0, 0, 0.5]) + rng.standard_normal(num * size)
+    labels = np.zeros((num, size), np.float32)
+    np.put_along_axis(labels, np.argsort(-wanted.reshape(num, size))[:, :3], 1, axis=1)
+    offsets = np.arange(0, num * size + 1, size)
+    return RankingLists(features, labels.ravel(), rng.random(num * size) < 0.5, offsets)
+
+
+def test_few_lists_teach_a_line_and_no_network() -> None:
+    model, figures = fit_ranker(lists_along_a_line(20, 0), RankConfig(), seed=0)
+    assert figures["best_epoch"] == 0
+    assert [one["epoch"] for one in figures["epochs"]] == [0], "four held-out users tell no epochs apart"
+    later = lists_along_a_line(200, 1)
+    features = torch.from_numpy(later.features)
+    assert not model.network(model.standardised(features)).any()
+    best_feature = _ndcg(lambda x: x[:, 0], later, np.arange(200), novel=False)
+    assert _ndcg(neural_scores(model), later, np.arange(200), novel=False) > best_feature + 0.08
+
+
+def test_the_line_is_where_its_penalised_loss_is_least() -> None:
+    lists = lists_along_a_line(30, 2)
+    model, _ = fit_ranker(lists, RankConfig(), seed=0, epochs=0)
+    line = model.linear.weight.detach()[0].requires_grad_()
+    scores = (model.standardised(torch.from_numpy(lists.features)) @ line).reshape(30, 25)
+    labels, novel = (torch.from_numpy(x).reshape(30, 25) for x in (lists.labels, lists.novel))
+    losses = []
+    for mask in (torch.ones_like(novel), novel):
+        shares = torch.log_softmax(torch.where(mask, scores, -torch.inf), 1)
+        each = [-row[hit].mean() for row, hit in zip(shares, labels.bool() & mask, strict=True) if hit.any()]
+        losses.append(torch.stack(each).mean())
+    (sum(losses) + LINE_PENALTY / 30 * line.square().sum()).backward()
+    assert line.grad is not None
+    assert float(line.grad.abs().max()) < 1e-3
+    assert float(line.detach().abs().max()) > 0.3
+
+
+def test_many_lists_teach_what_a_line_cannot_say() -> None:
+    _, figures = fit_ranker(lists_where_two_features_decide_together(), RankConfig(), seed=0)
+    start, *later = (one["all"] for one in figures["epochs"])
+    assert figures["best_epoch"] > 0
+    assert max(later) > start + 0.05
 
 
 def test_listwise_loss_is_the_plain_cross_entropy_of_each_list() -> None:
@@ -135,11 +189,11 @@ def test_what_held_for_a_while_alone_speaks_against_the_trees() -> None:
     assert same_time["trees_share"] > 0, "among lists of the same time the trees look better"
 
 
-def test_without_newer_lists_to_judge_by_both_have_half_a_say() -> None:
+def test_without_newer_lists_to_judge_by_the_simplest_form_is_taken() -> None:
     lists = lists_where_two_features_decide_together()
     for few in (lists, in_parts(lists, 1), replace(lists, parts=(np.arange(300) >= 280).astype(np.int64))):
         _, figures = choose_form(few, FEW_TREES, 0)
-        assert (figures["kind"], figures["trees_share"]) == ("mix", 0.5)
+        assert (figures["kind"], figures["trees_share"]) == ("neural", 0.0)
         assert "needed to choose" in figures["why"]
 
 
