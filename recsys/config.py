@@ -185,9 +185,9 @@ class RankConfig(Section):
     enabled: bool = True
     """Off ranks by match score alone."""
     kind: Literal["auto", "neural", "trees", "mix"] = "auto"
-    """The ranker's form: a listwise network, LambdaRank trees (LightGBM), the mean of both, or (`auto`) the
-    network with as much of the trees as ranks lists newer than those it was fitted on best. All are one ONNX
-    graph in serving."""
+    """The ranker's form: a listwise network that starts from the best line, LambdaRank trees (LightGBM), the
+    mean of both, or (`auto`) the network with as much of the trees as ranks lists newer than those it was
+    fitted on best. All are one ONNX graph in serving."""
     slices: int = Field(3, ge=1, le=6)
     """Parts of the validation slice, and of the newest one for what is served, that teach the ranker, each
     with lists as of its beginning and labels of what users took within it."""
@@ -200,7 +200,7 @@ class RankConfig(Section):
     hidden: tuple[int, ...] = (64, 32)
     """Hidden widths of the network."""
     epochs: int = Field(10, ge=1)
-    """Passes over the ranking lists at most."""
+    """Passes over the ranking lists at most; as many are made as rank held-out users best, none included."""
     learning_rate: float = Field(2e-3, gt=0)
     """Rate of AdamW."""
     max_lists: int = Field(8000, ge=1)

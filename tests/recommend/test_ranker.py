@@ -56,7 +56,7 @@ def test_one_seed_gives_one_ranker_and_clipping_holds_strange_values() -> None:
 
 
 def lists_along_a_line(num: int, seed: int, size: int = 25) -> RankingLists:
-    """Six features weigh together, with noise, which three items of a list are taken; half of all are novel."""
+    """Six features weigh together, with noise, what three items of a list are taken; half are novel."""
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((num * size, 6)).astype(np.float32)
     wanted = features @ np.array([3, -2, 1, 0, 0, 0.5]) + rng.standard_normal(num * size)
