@@ -54,8 +54,9 @@ NEW_ITEM_LISTS = 5
 MIN_LISTS = 20
 """Fewer lists with a label than this cannot train a ranker: candidates are then ranked by match score."""
 MIN_JUDGED = 50
-"""Lists of the older and of the newest part of time, each, that a form is chosen by; with fewer it is the
-simplest."""
+"""Lists of the older and of the newest part of time, each, that a share of the trees is chosen by."""
+UNJUDGED_SHARE = 0.25
+"""The share of the trees where lists are too few to choose it."""
 
 
 class Slice(NamedTuple):
@@ -282,7 +283,7 @@ def _judged(lists: RankingLists, useful: Rows, config: RankConfig, seed: int) ->
     old, late = useful[~newest], useful[newest]
     if min(len(old), len(late)) < MIN_JUDGED:
         why = f"{len(old)} older and {len(late)} newer lists, {MIN_JUDGED} of each needed to choose"
-        return JUDGED_SHARES[0], {"why": why}
+        return UNJUDGED_SHARE, {"why": why}
     logger.info("ranker: forms fitted on %d lists are judged on %d newer ones", len(old), len(late))
     rest = lists.take(old)
     everybody = np.arange(len(rest))
