@@ -18,6 +18,7 @@ from recsys.config import RankConfig
 from recsys.errors import ArtifactError
 from recsys.loading import FEATURE_MEANS
 from recsys.model.ranker import (
+    MIN_USERS,
     Ranker,
     RankingLists,
     Scores,
@@ -192,14 +193,16 @@ def teaching_lists(
     """What there is to learn from and what the manifest says of it, or None and why it is too little."""
     asked = Counter(str(query.user_id) for one in slices for query in one.queries)
     users = drawn_users(asked, config.max_lists, seed)
-    if len(users) < MIN_LISTS:
-        return None, {"why": f"{len(users)} users to learn from, {MIN_LISTS} needed"}
+    if len(users) < MIN_USERS:
+        return None, {"why": f"{len(users)} users to learn from, {MIN_USERS} needed"}
     lists = joined_lists(slices, users)
     found, per_user = int(lists.labels.sum()), len(lists.labels) / len(lists)
     lists = temper_hits(lists, seed)
-    labelled = len(labelled_lists(lists))
-    if labelled < MIN_LISTS:
-        return None, {"why": f"{labelled} lists hold a label, {MIN_LISTS} needed"}
+    useful = labelled_lists(lists)
+    labelled, owners = len(useful), len(np.unique(lists.users[useful]))
+    if labelled < MIN_LISTS or owners < MIN_USERS:
+        needed = f"{MIN_LISTS} of {MIN_USERS} users needed"
+        return None, {"why": f"{labelled} lists of {owners} users hold a label, {needed}"}
     wanted = sum(
         len(rows) for one in slices for query, rows in zip(one.queries, one.targets, strict=True)
         if query.user_id in users

@@ -25,6 +25,8 @@ from recsys.randomness import derive, generator
 from recsys.types import Floats, Rows
 
 VALIDATION_SHARE = 0.2
+MIN_USERS = 10
+"""Users with a labelled list that a ranker needs: some of them judge the others' fit."""
 LINE_PENALTY = 10.0
 """Weight of the line's squared coefficients beside the sum of the lists' losses: the fewer, the flatter."""
 MIN_HELD_OUT = 10
@@ -159,13 +161,13 @@ def split_lists(lists: RankingLists, seed: int) -> tuple[Rows, Rows]:
     """Lists with a label, as those to fit on and those to judge by, each user's on one side.
 
     Raises:
-        ValueError: fewer than ten have one.
+        ValueError: fewer than `MIN_USERS` users have one.
     """
     useful = labelled_lists(lists)
     owners = lists.users[useful]
     users = generator(seed, "ranker", "split").permutation(np.unique(owners))
-    if len(users) < 10:
-        raise ValueError(f"{len(users)} users have a list with a label; a ranker needs at least 10")
+    if len(users) < MIN_USERS:
+        raise ValueError(f"{len(users)} users have a list with a label; a ranker needs at least {MIN_USERS}")
     cut = max(1, int(len(users) * VALIDATION_SHARE))
     return useful[np.isin(owners, users[cut:])], useful[np.isin(owners, users[:cut])]
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from whole_run import Made
 
 from recsys.artifacts import load_array
-from recsys.config import load_config
+from recsys.config import RankConfig, load_config
 from recsys.data.interactions import load_dataset
 from recsys.data.split import temporal_cuts
 from recsys.fit import INDEX, Shop
 from recsys.loading import FACTS_FILE, FEATURE_MEANS
 from recsys.model.ranker import RankingLists, joined, labelled_lists, load_lists, save_lists, split_lists
 from recsys.ranking import (
+    Slice,
     drawn_users,
     fit_form,
     joined_lists,
@@ -29,6 +30,7 @@ from recsys.ranking import (
 )
 from recsys.ranking_slices import ranking_slices, slice_cuts
 from recsys.scorer import OnnxScorer
+from recsys.types import Query
 
 
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 6))
@@ -149,8 +151,25 @@ def test_the_served_ranker_learns_from_newer_slices_too(
     monkeypatch.setattr("recsys.ranking.MIN_LISTS", 10_000)
     few = refit_ranker(kept, newer, chosen, config.rank, 0, path)
     assert not few["kept"]
-    assert "10000 needed" in few["why"]
+    assert "10000 of 10 users needed" in few["why"]
     assert path.read_bytes() == unchanged
+
+
+@pytest.mark.parametrize(("owners", "enough"), [(9, False), (10, True)])
+def test_many_lists_of_few_users_teach_nothing(
+    owners: int, enough: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists = RankingLists(
+        np.zeros((120, 2), np.float32), np.tile([1.0, 0.0], 60).astype(np.float32), np.ones(120, bool),
+        np.arange(0, 121, 2), np.arange(60) % owners,
+    )  # fmt: skip
+    monkeypatch.setattr("recsys.ranking.joined_lists", lambda slices, users: lists)
+    queries = [Query(k=1, moment=0, user_id=str(user)) for user in range(30)]
+    asked = [Slice(None, queries, [np.arange(1)] * 30)]  # nothing asks the recommender here
+    found, said = teaching_lists(asked, RankConfig(), 0)
+    assert (found is not None) == enough
+    if not enough:
+        assert said["why"] == "60 lists of 9 users hold a label, 20 of 10 users needed"
 
 
 @given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 3)), st.integers(1, 40))
