@@ -37,9 +37,13 @@ def test_a_run_is_complete_promoted_and_says_what_it_did(made: Made) -> None:
     assert (made.out / "live").resolve() == made.run.path
     assert list(manifest.stages) == [
         "data", "features", "encode", "augment", "select", "finetune", "ranker", "new_places", "online",
-        "report", "final", "queries", "export",
+        "report", "served_ranker", "final", "queries", "export",
     ]  # fmt: skip
-    assert not manifest.stages["ranker"]["kept"], "so small a shop teaches no ranker, and serves none"
+    assert manifest.stages["ranker"]["kept"]
+    assert manifest.stages["ranker"]["best_epoch"] == 0, "so small a shop teaches a line"
+    assert "needed to choose" in manifest.stages["ranker"]["why"]
+    assert manifest.stages["served_ranker"]["kept"]
+    assert manifest.stages["served_ranker"]["lists"] > manifest.stages["ranker"]["lists"]
     cost = augmentation_share(manifest.stages)
     assert cost is not None
     assert cost[0] > 0
