@@ -35,7 +35,7 @@ class Order:
     """Parts of the data to compare on, beside the whole of it."""
     task: Task = "novel"
     drop_idle: bool = False
-    """Train an arm that changes no list with the first seed with that seed alone, and leave it out."""
+    """Leave out an arm that changes no list and no query with the first seed, and train it with no other."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,10 @@ def _without_idle(entered: Entered, trainings: Trainings, say: Callable[[str], N
         say(f"nothing changes with {names}: the same as {entered.reference.name}, and left out")
     kept = tuple(one for one in entered.contenders if one not in idle)
     if not any(not one.is_placebo for one in kept[1:]):
-        raise InputError("nothing that was tried changes a list", hint="There is nothing to compare here")
+        raise InputError(
+            "nothing that was tried changes a list or how a query is read",
+            hint="There is nothing to compare here",
+        )
     return Entered(entered.config, kept)
 
 

@@ -198,7 +198,8 @@ def fit_ranker(
         figures = ranking_figures(neural_scores(model), lists, held_out)
         history.append({"epoch": 0, **figures})
         best = sum(figures.values())
-        passes = passes if len(np.unique(lists.users[held_out])) >= MIN_HELD_OUT else 0
+        if len(np.unique(lists.users[held_out])) < MIN_HELD_OUT:
+            passes = 0
     with Progress(passes * len(fit), "ranker: the network learns", "lists") as bar:
         for epoch in range(passes):
             model.train()
@@ -206,7 +207,7 @@ def fit_ranker(
             losses = []
             for start in range(0, len(order), 32):
                 batch = lists.take(order[start : start + 32])
-                loss = _losses(batch)(model(torch.from_numpy(batch.features)))
+                loss = _loss_of(batch)(model(torch.from_numpy(batch.features)))
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -266,12 +267,12 @@ def _begin_with_a_line(model: Ranker, lists: RankingLists) -> None:
     """
     inputs = model.standardised(torch.from_numpy(np.ascontiguousarray(lists.features)))
     line = torch.zeros(inputs.shape[1], requires_grad=True)
-    loss_of = _losses(lists)
+    loss_of_scores = _loss_of(lists)
     optimiser = torch.optim.LBFGS([line], max_iter=_LINE_STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> float:
         optimiser.zero_grad()
-        loss = loss_of(inputs @ line) + LINE_PENALTY / len(lists) * line.square().sum()
+        loss = loss_of_scores(inputs @ line) + LINE_PENALTY / len(lists) * line.square().sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
@@ -282,7 +283,7 @@ def _begin_with_a_line(model: Ranker, lists: RankingLists) -> None:
             parameter.zero_()
 
 
-def _losses(lists: RankingLists) -> Callable[[Tensor], Tensor]:
+def _loss_of(lists: RankingLists) -> Callable[[Tensor], Tensor]:
     """The loss of scores, (c,): over whole lists plus over their novel parts, each the mean of the lists."""
     num = len(lists)
     groups = torch.from_numpy(np.repeat(np.arange(num), np.diff(lists.offsets)))
