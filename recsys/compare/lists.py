@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import time
@@ -15,7 +14,7 @@ from recsys.arms import K, When
 from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
 from recsys.compare.outcomes import Kept
-from recsys.compare.trainings import RANKS, Depth, Turn
+from recsys.compare.trainings import RANKS, Depth, Turn, digest_of
 from recsys.config import Config, with_settings
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
@@ -63,20 +62,14 @@ class WholeLists(Depth):
     def shared_by(self, turn: Turn) -> str:
         """The fits."""
         config = with_settings(self.trials.config, turn.contender.changes)
-        return self._name(turn.contender, turn.seed, turn.epochs, config)
-
-    def _name(self, contender: Contender, seed: int, epochs: int, config: Config) -> str:
-        """Of a pair of fits: the digest of all that they depend on."""
-        sections = config.model_dump(mode="json", exclude={*_AFTER_TOWERS, "augment", "run"})
-        what = json.dumps([contender.identity, seed, epochs, sections], sort_keys=True)
-        return hashlib.sha256(what.encode()).hexdigest()[:16]
+        return digest_of(turn.contender, turn.seed, turn.epochs, config, without=_AFTER_TOWERS)
 
     def _fits(
         self, contender: Contender, seed: int, epochs: int, config: Config
     ) -> tuple[Path, dict[str, Any]]:
         """The fits before both cuts, on disk while the same ones are asked for."""
         root = self.trials.scratch / "lists"
-        folder = root / self._name(contender, seed, epochs, config)
+        folder = root / digest_of(contender, seed, epochs, config, without=_AFTER_TOWERS)
         if (folder / _MADE).is_file():
             return folder, json.loads((folder / _MADE).read_text(encoding="utf-8"))
         shutil.rmtree(root, ignore_errors=True)

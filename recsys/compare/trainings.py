@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import sys
 import time
@@ -16,7 +18,7 @@ from recsys.arms import Arm, Outcome, Trials
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import Misspelled, Ranks
 from recsys.compare.outcomes import Kept, Outcomes
-from recsys.config import with_settings
+from recsys.config import Config, with_settings
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
 from recsys.model.fitted import TowersFit
@@ -72,6 +74,21 @@ def new_items(trials: Trials, towers: TowersFit, task: Task) -> Rows:
     """
     new = trials.sheet("report").item_counts == 0
     return trials.lists(towers, "report", task, among=new)[:, :20]
+
+
+def digest_of(contender: Contender, seed: int, epochs: int, config: Config, *, without: Sequence[str]) -> str:
+    """Equal for trainings that differ at most in some sections: what does not read those is the same.
+
+    Args:
+        contender: Who is trained.
+        seed: Of the training.
+        epochs: How long.
+        config: The contender's.
+        without: Sections that may differ; `[augment]`, which the contender stands for, and `[run]` always.
+    """
+    sections = config.model_dump(mode="json", exclude={*without, "augment", "run"})
+    what = json.dumps([contender.identity, seed, epochs, sections], sort_keys=True)
+    return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def kept_of(depth: Depth, done: Outcome, ranks: Ranks) -> Kept:

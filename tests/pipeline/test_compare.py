@@ -325,6 +325,28 @@ def test_a_reader_is_beside_the_towers_and_takes_the_same_steps_in_every_arm(tri
     assert depth.outcome(off, 0, 1, 0.5).about["steps"] == alone.outcome(off, 0, 1, 0.5).about["steps"]
 
 
+def test_readers_that_differ_in_how_they_are_taught_stand_beside_the_same_towers(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted, run = [], Trials.run
+    monkeypatch.setattr(
+        Trials, "run", lambda *given, **more: fitted.append(given[1].name) or run(*given, **more)
+    )
+    depth = TowersAndReader(trials, Misspelled(trials))
+    arms = [
+        Contender(Arm.of("off"), changes={"queries.steps": steps, "queries.learning_rate": 0.01})
+        for steps in (2, 3)
+    ]
+    turns = [Turn(one, seed, 1.0, 1, "") for seed in (0, 1) for one in arms]
+    kept = [depth.outcome(turn.contender, turn.seed, 1, 1.0) for turn in turns]
+    assert fitted == ["off", "off"], "once for each seed"
+    assert [depth.shared_by(turn) for turn in turns[:2]] == [depth.shared_by(turns[0])] * 2
+    assert depth.shared_by(turns[0]) != depth.shared_by(turns[2])
+    assert kept[0].about["steps"] + 1 == kept[1].about["steps"]
+    assert kept[0].about["ranks"] != kept[1].about["ranks"]
+    assert kept[2].about["losses"] != kept[0].about["losses"]
+
+
 @pytest.mark.parametrize(("depth", "more"), [("towers", ""), ("search", " --set queries.policy=spelling")])
 def test_what_reads_queries_is_to_be_taught_as_it_was_judged(
     monkeypatch: pytest.MonkeyPatch, depth: str, more: str
