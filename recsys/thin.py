@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 THIN_WORDS = 8
@@ -37,7 +38,7 @@ def missing_attributes(attributes: Mapping[str, Sequence[object]]) -> dict[str, 
     """By attribute, (n,) which items lack it: of those that more than `COMMON` have, and not all.
 
     Args:
-        attributes: Values by name, one per item; None, NaN and what is empty is missing.
+        attributes: Values by name, one per item; None, NaN, `pandas.NA` and what is empty is missing.
     """
     found = {}
     for name, values in attributes.items():
@@ -61,6 +62,6 @@ def thin_items(texts: Sequence[str], attributes: Mapping[str, Sequence[object]])
 
 
 def _is_missing(value: object) -> bool:
-    if value is None or value != value:  # NaN alone differs from itself
-        return True
-    return isinstance(value, str | list | tuple) and not value
+    if isinstance(value, str | list | tuple | np.ndarray):
+        return len(value) == 0
+    return bool(pd.isna(value))

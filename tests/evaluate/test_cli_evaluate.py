@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_json_and_vs(
     assert [one["name"] for one in read["evaluations"]] == ["lists", "lists (other)"]
     assert read["evaluations"][0]["metrics"]["ndcg@10"]["mean"] == pytest.approx(0.09325, abs=5e-6)
     assert set(read["comparisons"][0]["metrics"]["ndcg@10"]) == {"mean", "low", "high"}
+
+
+def test_a_catalogue_may_say_missing_as_tables_of_strings_do(
+    capsys: pytest.CaptureFixture[str], split_folder: Path, lists_file: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(split_folder, tmp_path / "split")
+    catalogue = tmp_path / "split" / "train" / "items.parquet"
+    items = pd.read_parquet(catalogue)
+    brands = ["maker"] * (len(items) - 1)
+    items.assign(brand=pd.array([None, *brands], dtype="string")).to_parquet(catalogue)
+    status, out, err = run(capsys, "--split", tmp_path / "split", "--recs", lists_file, "--no-baselines")
+    assert status == 0, err
+    assert "thin" in out
 
 
 @pytest.mark.parametrize(

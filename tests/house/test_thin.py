@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from recsys.augment.backfill import AttributeBackfill
@@ -43,6 +44,13 @@ def test_an_item_is_thin_by_its_words_or_by_what_most_others_have() -> None:
     assert thin_items(texts, attributes).tolist() == [True, True, False, True, True]
     assert thin_items(texts, {}).tolist() == short_texts(texts).tolist() == [False] * 4 + [True]
     assert thin_items(texts, {"brand": [""] * 5}).tolist() == [False] * 4 + [True], "nobody has one"
+
+
+def test_whatever_a_table_says_for_missing_is_missing() -> None:
+    values = ["a", pd.NA, None, math.nan, pd.NaT, "", [], (), np.array([]), np.array(["x", "y"]), 0.0, ["z"]]
+    values += ["b"] * 10
+    lacking = missing_attributes({"brand": values})["brand"]
+    assert np.flatnonzero(lacking).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_the_report_and_the_op_mean_the_same() -> None:
