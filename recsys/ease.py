@@ -7,6 +7,7 @@ square.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from scipy import linalg, sparse
 
 from recsys.item_weights import Events
 from recsys.types import Floats, Rows
+
+logger = logging.getLogger(__name__)
 
 _BLOCK = 2048
 _SAMPLE = 500
@@ -76,6 +79,8 @@ def fit_ease(
         nothing = np.zeros(0, np.float32), kept[:0], np.zeros(num_items + 1, np.int64)
         return sparse.csr_matrix(nothing, (num_items, num_items)), {"items": size, "sold": sold}
     have = _binary(events, kept, num_items)
+    # One call of LAPACK with nothing to report from inside: a minute of silence is announced.
+    logger.info("ease: weights among %s items", f"{size:,}")
     inverse = gram_inverse(have, penalty)
     diagonal = inverse.diagonal().copy()
     indptr, indices, data = [np.zeros(1, np.int64)], [], []
