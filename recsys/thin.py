@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,7 @@ def thin_items(texts: Sequence[str], attributes: Mapping[str, Sequence[object]])
     return thin
 
 
-def _is_missing(value: object) -> bool:
+def _is_missing(value: Any) -> bool:
     if isinstance(value, str | list | tuple | np.ndarray):
         return len(value) == 0
     return bool(pd.isna(value))
