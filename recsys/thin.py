@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 THIN_WORDS = 8
@@ -65,4 +64,6 @@ def thin_items(texts: Sequence[str], attributes: Mapping[str, Sequence[object]])
 def _is_missing(value: Any) -> bool:
     if isinstance(value, str | list | tuple | np.ndarray):
         return len(value) == 0
-    return bool(pd.isna(value))
+    # NaN and NaT differ from themselves; whether pandas' NA does is NA, neither true nor false.
+    differs = value != value
+    return value is None or not isinstance(differs, bool | np.bool_) or bool(differs)
