@@ -336,7 +336,7 @@ def test_the_gate_with_nothing_to_judge_by_refuses():
 def test_a_figure_that_was_zero_has_gained_its_own_size():
     assert keep(ranked(0.0, 0.1), ranked(0.2, 0.1), seed=0) == (
         True,
-        "+50.00% together: warm items +100.00%, cold items +0.00%",
+        "+50.00% together: warm items +100.00% [+100.00%, +100.00%], cold items +0.00% [+0.00%, +0.00%]",
     )
     assert "+0.00% together" in keep(ranked(0.0, 0.0), ranked(0.0, 0.0), seed=0)[1]
 
