@@ -14,7 +14,7 @@ from recsys.arms import K, When
 from recsys.artifacts import write_atomically
 from recsys.compare.contenders import Contender
 from recsys.compare.outcomes import Kept
-from recsys.compare.trainings import RANKS, Depth, Turn, digest_of
+from recsys.compare.trainings import RANKS, Depth
 from recsys.config import Config, with_settings
 from recsys.export import export_towers
 from recsys.fit import held_out_queries, load_fit, write_fit
@@ -25,8 +25,6 @@ from recsys.ranking_slices import ranking_slices
 from recsys.types import Rows
 
 _MADE = "made.json"
-_AFTER_TOWERS = ("retrieve", "rank", "rules")
-"""Sections that the towers do not depend on: arms that differ in them alone share a pair of fits."""
 
 
 class WholeLists(Depth):
@@ -38,6 +36,7 @@ class WholeLists(Depth):
     kind = "lists"
     price = 2.0
     on_top = ", and the sources, a ranker and the lists of every training on top of it"
+    after_towers = ("retrieve", "rank", "rules")
 
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
@@ -59,17 +58,12 @@ class WholeLists(Depth):
         }
         return Kept(lists, about)
 
-    def shared_by(self, turn: Turn) -> str:
-        """The fits."""
-        config = with_settings(self.trials.config, turn.contender.changes)
-        return digest_of(turn.contender, turn.seed, turn.epochs, config, without=_AFTER_TOWERS)
-
     def _fits(
         self, contender: Contender, seed: int, epochs: int, config: Config
     ) -> tuple[Path, dict[str, Any]]:
         """The fits before both cuts, on disk while the same ones are asked for."""
         root = self.trials.scratch / "lists"
-        folder = root / digest_of(contender, seed, epochs, config, without=_AFTER_TOWERS)
+        folder = root / self.towers_of(contender, seed, epochs, 1.0)
         if (folder / _MADE).is_file():
             return folder, json.loads((folder / _MADE).read_text(encoding="utf-8"))
         shutil.rmtree(root, ignore_errors=True)

@@ -11,16 +11,13 @@ from recsys.arms import Arm, Trials
 from recsys.augmented import word_titles
 from recsys.compare.contenders import Contender
 from recsys.compare.outcomes import Kept
-from recsys.compare.trainings import RANKS, TowersAlone, Turn, digest_of
+from recsys.compare.trainings import RANKS, TowersAlone
 from recsys.config import Config, with_settings
 from recsys.model.encoder import TextEncoder
 from recsys.model.whitening import Whitening
 from recsys.placebo import placebo_texts
 from recsys.query_tuning import QueryTuning, titles_read
 from recsys.types import Floats
-
-_AFTER_TOWERS = ("queries",)
-"""Sections that the towers do not depend on: arms that differ in them alone share a fit."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +31,27 @@ class TowersAndReader(TowersAlone):
 
     kind = "search"
     on_top = ", and the teaching of queries in every training on top of it"
+    after_towers = ("queries",)
 
     _last: dict[str, Kept] = field(default_factory=dict, init=False)
-    """What the newest towers left, by their digest."""
+    """What the newest towers left, by `towers_of`."""
 
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
-        if share < 1:
-            return super().outcome(contender, seed, epochs, share)
-        config = with_settings(self.trials.config, contender.changes)
-        name = digest_of(contender, seed, epochs, config, without=_AFTER_TOWERS)
+        name = self.towers_of(contender, seed, epochs, share)
         if name not in self._last:
             self._last.clear()
             self._last[name] = super().outcome(contender, seed, epochs, share)
         kept = self._last[name]
-        kept = replace(kept, about={**kept.about, "seconds": {**kept.about["seconds"]}})
+        if share < 1:
+            return kept
         started = time.perf_counter()
+        config = with_settings(self.trials.config, contender.changes)
         taught = taught_reader(self.trials, contender.arm, seed, config) if config.queries.enabled else None
-        kept.about[RANKS] = self.misspelled.ranks(self.trials.texts.vectors, taught)
-        kept.about["steps"] += len(taught.losses) if taught else 0
-        kept.about["seconds"]["queries"] = round(time.perf_counter() - started, 2)
-        return kept
-
-    def shared_by(self, turn: Turn) -> str:
-        """The towers, of all the data."""
-        if turn.share < 1:
-            return ""
-        config = with_settings(self.trials.config, turn.contender.changes)
-        return digest_of(turn.contender, turn.seed, turn.epochs, config, without=_AFTER_TOWERS)
+        ranks = self.misspelled.ranks(self.trials.texts.vectors, taught)
+        steps = kept.about["steps"] + (len(taught.losses) if taught else 0)
+        seconds = {**kept.about["seconds"], "queries": round(time.perf_counter() - started, 2)}
+        return replace(kept, about={**kept.about, RANKS: ranks, "steps": steps, "seconds": seconds})
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from recsys.arms import Arm, Outcome, Trials
 from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import Misspelled, Ranks
 from recsys.compare.outcomes import Kept, Outcomes
-from recsys.config import Config, with_settings
+from recsys.config import with_settings
 from recsys.errors import RecsysError
 from recsys.evaluate.evaluate import Task
 from recsys.model.fitted import TowersFit
@@ -48,6 +48,8 @@ class Depth(ABC):
     """What one training costs, in trainings of the towers alone."""
     on_top: ClassVar[str] = ""
     """What the price leaves out, in words."""
+    after_towers: ClassVar[tuple[str, ...]] = ()
+    """Sections that the towers do not read: arms that differ in them alone share what is fitted before."""
 
     @property
     def name(self) -> str:
@@ -58,9 +60,18 @@ class Depth(ABC):
     def outcome(self, contender: Contender, seed: int, epochs: int, share: float) -> Kept:
         """Train once and rank for the users of the newest slice."""
 
+    def towers_of(self, contender: Contender, seed: int, epochs: int, share: float) -> str:
+        """The digest of all that the towers of a training depend on."""
+        config = with_settings(self.trials.config, contender.changes)
+        sections = config.model_dump(mode="json", exclude={*self.after_towers, "augment", "run"})
+        what = json.dumps([contender.identity, seed, epochs, share, sections], sort_keys=True)
+        return hashlib.sha256(what.encode()).hexdigest()[:16]
+
     def shared_by(self, turn: Turn) -> str:
         """Equal for trainings that cost less one after another in one process; empty: nothing is shared."""
-        return ""
+        if not self.after_towers:
+            return ""
+        return self.towers_of(turn.contender, turn.seed, turn.epochs, turn.share)
 
 
 DepthOf = Callable[[Trials, Misspelled, Task], Depth]
@@ -74,21 +85,6 @@ def new_items(trials: Trials, towers: TowersFit, task: Task) -> Rows:
     """
     new = trials.sheet("report").item_counts == 0
     return trials.lists(towers, "report", task, among=new)[:, :20]
-
-
-def digest_of(contender: Contender, seed: int, epochs: int, config: Config, *, without: Sequence[str]) -> str:
-    """Equal for trainings that differ at most in some sections: what does not read those is the same.
-
-    Args:
-        contender: Who is trained.
-        seed: Of the training.
-        epochs: How long.
-        config: The contender's.
-        without: Sections that may differ; `[augment]`, which the contender stands for, and `[run]` always.
-    """
-    sections = config.model_dump(mode="json", exclude={*without, "augment", "run"})
-    what = json.dumps([contender.identity, seed, epochs, sections], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()[:16]
 
 
 def kept_of(depth: Depth, done: Outcome, ranks: Ranks) -> Kept:
@@ -246,8 +242,9 @@ class Trainings:
         if not missing:
             self._say(f"all {total} trainings were finished before")
             return
-        price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in missing)
-        price /= min(self._workers, len(missing))
+        fits = {self._depth.shared_by(turn) or turn.key: turn for turn in missing}.values()
+        price = self._depth.price * sum(turn.epochs * self.chosen(turn.share).per_epoch for turn in fits)
+        price /= min(self._workers, len(fits))
         self._say(
             f"{total} trainings of {self.epochs(missing[0].share)} epochs each{known}. "
             f"At least {duration(price)} to come, judged by how long off took{self._depth.on_top}"

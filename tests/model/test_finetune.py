@@ -1,5 +1,6 @@
 """Fine-tuning: weights move, the cut gives the plain gradient, the gate holds, and it resumes bit for bit."""
 
+import re
 import weakref
 from dataclasses import replace
 
@@ -322,6 +323,16 @@ def test_the_gate_keeps_what_gains_and_harms_neither_beyond_chance(warm, cold, n
     verdict = keep(ranked(0.1, 0.1, num_cold), ranked(warm, cold, num_cold, spread), seed=0)
     assert verdict[0] == kept
     assert why in verdict[1]
+
+
+def test_the_gate_says_how_sure_a_figure_is():
+    before, after = ranked(0.1, 0.1), ranked(0.11, 0.1)
+    after.values["warm"][:, 0] += np.random.default_rng(1).normal(0, 0.05, 400)
+    why = keep(before, after, seed=0)[1]
+    said = [float(number) for number in re.findall(r"[+-][\d.]+", why.split("warm items")[1])[:3]]
+    share = (after.values["warm"] - before.values["warm"]).mean(axis=1) / 0.1 * 100
+    low, high = share.mean() + np.array([-1, 1]) * 1.645 * share.std() / 20
+    assert said == pytest.approx([share.mean(), low, high], abs=0.3)
 
 
 def test_the_gate_with_nothing_to_judge_by_refuses():

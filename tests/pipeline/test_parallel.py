@@ -21,7 +21,7 @@ from recsys.compare.contenders import Contender
 from recsys.compare.misspelled import Misspelled
 from recsys.compare.outcomes import Kept, Outcomes
 from recsys.compare.parallel import Work, cores, parts_for, train_in_parallel
-from recsys.compare.trainings import TowersAlone, Turn
+from recsys.compare.trainings import Chosen, TowersAlone, Trainings, Turn
 from recsys.errors import InputError, RecsysError
 from recsys.evaluate.evaluate import Task
 
@@ -187,6 +187,23 @@ def test_what_is_shared_stays_together_while_every_process_has_work(workers: int
     assert [len(part) for part in parts] == sizes
     assert sorted(turn.key for part in parts for turn in part) == sorted(turn.key for turn in turns)
     assert all(len({turn.seed for turn in part}) == 1 for part in parts)
+
+
+@pytest.mark.parametrize(("depth", "price"), [(Depth, "80 minutes"), (Sharing, "20 minutes")])
+def test_what_is_shared_is_counted_once_in_what_is_to_come(
+    depth: type[Depth], price: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trainings, "chosen", lambda self, share: Chosen(1, (0.1,), 600.0))
+    said: list[str] = []
+    trainings = Trainings(
+        None,
+        depth(None, None),
+        Outcomes(tmp_path, {}),
+        said.append,
+        elsewhere=iter,  # type: ignore[arg-type]
+    )
+    trainings.walk(turns_of("a", "b", "c", "d", seeds=2))
+    assert f"At least {price} to come" in said[0]
 
 
 def test_nothing_to_train_has_no_parts() -> None:
