@@ -33,6 +33,8 @@ def gram_inverse(have: sparse.csr_matrix | sparse.csr_array, penalty: float) -> 
         have: (users, num_items), a one where a user had an item.
         penalty: The L2 penalty, above zero.
     """
+    # One call of LAPACK with nothing to report from inside: what may be minutes of silence is announced.
+    logger.info("ease: weights among %s items", f"{have.shape[1]:,}")
     gram = np.asarray((have.T @ have).toarray(order="F"), np.float32)
     gram[np.diag_indices(len(gram))] += penalty
     return _inverse_in_place(gram)
@@ -79,8 +81,6 @@ def fit_ease(
         nothing = np.zeros(0, np.float32), kept[:0], np.zeros(num_items + 1, np.int64)
         return sparse.csr_matrix(nothing, (num_items, num_items)), {"items": size, "sold": sold}
     have = _binary(events, kept, num_items)
-    # One call of LAPACK with nothing to report from inside: a minute of silence is announced.
-    logger.info("ease: weights among %s items", f"{size:,}")
     inverse = gram_inverse(have, penalty)
     diagonal = inverse.diagonal().copy()
     indptr, indices, data = [np.zeros(1, np.int64)], [], []
